@@ -1,0 +1,30 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+// Swift 6 language mode isolates top-level globals to the main actor, which puts a check into the
+// engine's hot paths; the engine owns its one thread, so these targets stay in mode 5.
+let engineSettings: [SwiftSetting] = [.swiftLanguageMode(.v5)]
+
+let package = Package(
+    name: "trapline",
+    products: [.executable(name: "trapline", targets: ["trapline"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+    ],
+    targets: [
+        .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+        .target(name: "CEngine", cSettings: [.unsafeFlags(["-O2", "-fno-strict-aliasing"])]),
+        .target(
+            name: "VMM", dependencies: ["CEngine", "CZydis", "CXXHash"],
+            swiftSettings: engineSettings),
+        .executableTarget(
+            name: "trapline",
+            dependencies: [
+                "VMM", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: engineSettings),
+        .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
+    ]
+)
