@@ -1,0 +1,4 @@
+#ifndef CENGINE_H
+#define CENGINE_H
+#include "CPUState.h"
+#endif

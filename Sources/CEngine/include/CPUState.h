@@ -1,0 +1,171 @@
+// The virtual CPU's whole architectural state and the decoded instruction, as flat C structs.
+//
+// They are C so that their layout is fixed: decoded instructions name registers by byte offset, and the
+// shims and generated code address the same bytes. One CPUState lives at one address for the life of
+// its Processor, which allocates and frees it.
+#ifndef CENGINE_CPU_STATE_H
+#define CENGINE_CPU_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SWIFT_NAME(name) __attribute__((swift_name(#name)))
+#pragma clang assume_nonnull begin
+
+typedef struct CPUState CPUState;
+typedef struct Operation Operation;
+
+/// Executes one decoded instruction and returns the next operation to run, or NULL to return to the run loop with
+/// `rip` and `count` exact.
+typedef Operation *_Nullable (*Handler)(CPUState *cpu, Operation *operation);
+
+/// A segment register with its hidden part (SDM volume 3, 3.4.3).
+typedef struct SegmentRegister {
+    uint64_t base;
+    uint32_t limit;       // in bytes, granularity applied: the last valid offset
+    uint16_t selector;
+    uint16_t attributes;  // bits 0-7: the access byte (type, S, DPL, P); bits 12-15: AVL, L, D/B, G
+} SegmentRegister;
+
+/// GDTR or IDTR.
+typedef struct DescriptorTable {
+    uint64_t base;
+    uint16_t limit;
+} DescriptorTable;
+
+/// One page of the private cache of the data TLB. Tags hold the linear page address, or ~0 for none.
+typedef struct DataCacheEntry {
+    uint64_t readTag;
+    uint64_t writeTag;
+    uint64_t addend;  // host address minus linear address
+    uint64_t spare;
+} DataCacheEntry;
+
+/// An x87 register: the 80-bit value, in the first ten bytes; the rest is zero.
+typedef struct X87Register {
+    uint64_t significand;
+    uint16_t signExponent;
+    uint16_t pad[3];
+} X87Register;
+
+typedef struct __attribute__((aligned(16))) XMMRegister {
+    uint64_t low, high;
+} XMMRegister;
+
+/// An event of the guest, as the sink receives it. `Event` in Swift documents the fields by kind.
+typedef struct EventRecord {
+    uint64_t count;    // position: counts retired before the instruction
+    uint64_t address;  // linear address of the instruction
+    uint64_t operand;
+    uint64_t value;
+    uint8_t kind;
+    uint8_t ring;
+    uint8_t size;
+    uint8_t flags;
+    uint32_t detail;
+} EventRecord;
+
+/// A decoded instruction: 64 bytes. Operand fields are filled by the decoder for each shape of operands.
+struct Operation {
+    Handler handler;
+    void *source;          // a register inside CPUState, or this operation's own `immediate`
+    uint64_t immediate;
+    uint64_t displacement; // RIP-relative ones are already relative to the block's start
+    uint64_t addressMask;  // of the effective address: 16, 32 or 64 ones
+    union {
+        Operation *_Nullable link;       // direct branches and block ends: the successor's first operation
+        Handler _Nullable inner;         // sensitive instructions: what the reporting handler calls
+    };
+    uint16_t destination;  // byte offsets into CPUState
+    uint16_t base;
+    uint16_t index;
+    uint16_t segmentBase;
+    uint16_t offset;       // of the instruction from the block's start
+    uint8_t remaining;     // instructions from this one to the block's end, itself included
+    uint8_t length;        // in bytes, 1 to 15
+    uint8_t scale;         // shift count of the index
+    uint8_t segment;       // SegmentIndex of the memory operand
+    uint8_t flags;         // OperationFlags
+    uint8_t kind;          // EventKind of a sensitive instruction
+};
+
+struct __attribute__((aligned(64))) CPUState {
+    uint64_t gpr[16];      // must stay first: register offsets are number * 8
+    uint64_t zero;         // always 0: stands for an absent base or index register
+    uint64_t rip;          // exact whenever the run loop is entered
+    uint64_t blockRIP;     // RIP of the running block's first instruction
+    uint64_t count;        // virtual time, with the whole of the running block already charged
+    uint64_t deadline;     // a block that would pass this count is run step by step up to it
+    uint64_t flagResult;   // arithmetic flags, kept as the last result …
+    uint64_t flagCarries;  // … and its carries: see Flags.swift
+    uint64_t flags;        // the other RFLAGS bits: TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID
+    uint64_t linearMask;   // of linear addresses: 32 or 64 ones
+    uint64_t stackMask;    // of RSP: 16, 32 or 64 ones
+    DataCacheEntry *dataCache; // 1,024 entries of the current privilege, owned by the Processor
+    SegmentRegister segments[8]; // ES CS SS DS FS GS LDTR TR
+
+    uint64_t cr0, cr2, cr3, cr4, cr8;
+    uint64_t efer;
+    uint64_t dr[8];
+    DescriptorTable gdtr, idtr;
+    uint64_t pdptr[4];     // PAE page-directory pointers, loaded with CR3
+
+    uint64_t star, lstar, cstar, syscallMask, kernelGSBase;
+    uint64_t sysenterCS, sysenterESP, sysenterEIP;
+    uint64_t tscOffset, tscAux, pat, apicBase, miscEnable, smbase;
+    uint64_t mtrrDefaultType, mtrrFixed[11], mtrrVariable[16];
+
+    X87Register fpr[8];    // physical registers R0-R7
+    XMMRegister xmm[16];
+    uint16_t fcw, fsw, ftw, fop; // fsw holds TOP in its place; ftw is the full 16-bit tag word, by physical register
+    uint32_t mxcsr;
+    uint16_t fcs, fds;
+    uint64_t fip, fdp;
+
+    // What the run loop must look at. `pending` are bits of PendingFlags; `faultVector` and so on describe an exception
+    // to deliver, meaningful while PendingFlags.fault is set.
+    uint32_t pending;
+    uint32_t faultCode;
+    uint8_t faultVector;
+    bool faultHasCode;
+    uint8_t faultIsSoftware; // 0, or the instruction's kind: INT n, INT3, INTO, INT1
+    uint8_t cpl;
+    uint32_t mode;         // ModeKey of the running code
+    uint64_t faultAddress; // goes to CR2 for a page fault
+    uint64_t pendingDebug; // DR6 bits of a debug exception not yet delivered
+    uint8_t interruptShadow; // 0, or 1 after STI, 2 after MOV SS or POP SS: for one instruction
+    bool nmiBlocked, nmiPending, halted, inSMM, interruptLine, smiPending, spareFlag;
+
+    Operation *_Nullable patched;   // operation whose handler is diverted so that the block ends after the current one
+    Handler _Nullable patchedHandler;
+    uint64_t scratch[4];            // a memory operand that cannot be accessed in place is updated here
+    uint64_t scratchAddress;        // its linear address
+    EventRecord *_Nullable events;  // the sink's buffer, NULL with no sink attached
+    uint32_t eventCount, eventCapacity;
+    uint64_t eventCounts[64];       // by EventKind
+    void *processor;                // unretained Processor that owns this state
+};
+
+static inline SegmentRegister *cpu_segment(CPUState *cpu, int index) { return &cpu->segments[index & 7]; }
+static inline uint64_t *cpu_gpr(CPUState *cpu, int index) { return &cpu->gpr[index & 15]; }
+static inline XMMRegister *cpu_xmm(CPUState *cpu, int index) { return &cpu->xmm[index & 15]; }
+static inline X87Register *cpu_fpr(CPUState *cpu, int index) { return &cpu->fpr[index & 7]; }
+static inline uint64_t *cpu_dr(CPUState *cpu, int index) { return &cpu->dr[index & 7]; }
+static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr[index & 3]; }
+static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
+static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
+static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 63]; }
+
+enum {
+    CPU_OFFSET_ZERO = offsetof(CPUState, zero),
+    CPU_OFFSET_BLOCK_RIP = offsetof(CPUState, blockRIP),
+    CPU_OFFSET_SEGMENTS = offsetof(CPUState, segments),
+    CPU_OFFSET_XMM = offsetof(CPUState, xmm),
+    CPU_OFFSET_FPR = offsetof(CPUState, fpr),
+};
+
+_Static_assert(sizeof(Operation) == 64, "an operation is one cache line");
+
+#pragma clang assume_nonnull end
+#endif
