@@ -157,12 +157,13 @@ static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
 static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 63]; }
 
-enum {
+enum : int {
     CPU_OFFSET_ZERO = offsetof(CPUState, zero),
     CPU_OFFSET_BLOCK_RIP = offsetof(CPUState, blockRIP),
     CPU_OFFSET_SEGMENTS = offsetof(CPUState, segments),
     CPU_OFFSET_XMM = offsetof(CPUState, xmm),
     CPU_OFFSET_FPR = offsetof(CPUState, fpr),
+    CPU_OFFSET_SCRATCH = offsetof(CPUState, scratch),
 };
 
 _Static_assert(sizeof(Operation) == 64, "an operation is one cache line");

@@ -212,7 +212,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// `scratch`, where an operand that cannot be accessed in place is read, changed and written back.
     @inline(__always) package var scratchPointer: UnsafeMutableRawPointer {
-        raw + MemoryLayout<CPUState>.offset(of: \CPUState.scratch).unsafelyUnwrapped
+        raw + Int(CPU_OFFSET_SCRATCH)
     }
 
     /// Limit, type and presence of a segment that is not known to need no check. Records #GP(0) or #SS(0).
