@@ -90,7 +90,7 @@ struct Operation {
     uint8_t kind;          // EventKind of a sensitive instruction
 };
 
-struct __attribute__((aligned(64))) CPUState {
+struct CPUState {
     uint64_t gpr[16];      // must stay first: register offsets are number * 8
     uint64_t zero;         // always 0: stands for an absent base or index register
     uint64_t rip;          // exact whenever the run loop is entered
