@@ -25,6 +25,7 @@ build: deps
 
 guests:
 	scripts/fetch-guests
+	$(wildcard scripts/build-guests)
 
 deps:
 	scripts/install-deps

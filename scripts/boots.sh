@@ -1,6 +1,6 @@
 # The boots of `make boots`, `make soak` and `make bench`: what runs, and how one run is judged.
 readonly boot_names=(amd64 686 686-pae amd64-xtpic 686-xtpic pentium4-xtpic memtest86+ grub-rescue)
-readonly boot_timeout="${BOOT_TIMEOUT:-600}"
+readonly boot_timeout="${BOOT_TIMEOUT:-300}" # seconds
 
 # The arguments of one boot, one a line. The console on the serial port is all a kernel is told: what it prints and
 # how it probes stays the distribution's default. A CD is read off the screen, at a text that stands there only when
