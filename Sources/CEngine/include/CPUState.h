@@ -148,6 +148,9 @@ struct CPUState {
     void *processor;                // unretained Processor that owns this state
 };
 
+/// Sets every byte of the state to zero, pointers included.
+static inline void cpu_clear(CPUState *cpu) { __builtin_memset(cpu, 0, sizeof *cpu); }
+
 static inline SegmentRegister *cpu_segment(CPUState *cpu, int index) { return &cpu->segments[index & 7]; }
 static inline uint64_t *cpu_gpr(CPUState *cpu, int index) { return &cpu->gpr[index & 15]; }
 static inline XMMRegister *cpu_xmm(CPUState *cpu, int index) { return &cpu->xmm[index & 15]; }

@@ -11,13 +11,13 @@ extension InstructionTable {
         row(ZYDIS_MNEMONIC_AAM) { cpu, op in
             let base = UInt8(truncatingIfNeeded: op.pointee.immediate)
             guard base != 0 else { return cpu.fault(ExceptionVector.de, at: op) }
-            let al: UInt8 = cpu.gpr(Register.rax)
+            let al = cpu.gpr(Register.rax, as: UInt8.self)
             cpu.setGPR(Register.rax, to: UInt16(al / base) << 8 | UInt16(al % base))
             cpu.setLogicFlags(al % base)
             return op + 1
         }
         row(ZYDIS_MNEMONIC_AAD) { cpu, op in
-            let ax: UInt16 = cpu.gpr(Register.rax)
+            let ax = cpu.gpr(Register.rax, as: UInt16.self)
             let base = UInt8(truncatingIfNeeded: op.pointee.immediate)
             let result = UInt8(truncatingIfNeeded: ax) &+ UInt8(truncatingIfNeeded: ax >> 8) &* base
             cpu.setGPR(Register.rax, to: UInt16(result))
@@ -32,7 +32,7 @@ extension InstructionTable {
 }
 
 private func adjustDecimal(_ cpu: CPU, _ op: OperationPointer, subtract: Bool) -> Next {
-    let al: UInt8 = cpu.gpr(Register.rax)
+    let al = cpu.gpr(Register.rax, as: UInt8.self)
     let lowAdjust = al & 15 > 9 || cpu.af
     let highAdjust = al > 0x99 || cpu.cf
     let correction: UInt8 = (lowAdjust ? 6 : 0) &+ (highAdjust ? 0x60 : 0)
@@ -45,7 +45,7 @@ private func adjustDecimal(_ cpu: CPU, _ op: OperationPointer, subtract: Bool) -
 }
 
 private func adjustASCII(_ cpu: CPU, _ op: OperationPointer, subtract: Bool) -> Next {
-    let ax: UInt16 = cpu.gpr(Register.rax)
+    let ax = cpu.gpr(Register.rax, as: UInt16.self)
     let adjust = ax & 15 > 9 || cpu.af
     let adjusted = !adjust ? ax : subtract ? ax &- 0x106 : ax &+ 0x106
     let result = adjusted & 0xff0f

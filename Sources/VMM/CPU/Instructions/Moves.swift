@@ -74,7 +74,7 @@ import CZydis
 
 @inline(__always) private func compareExchangeRR<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let old: T = cpu.register(op.pointee.destination)
-    let expected: T = cpu.gpr(Register.rax, as: T.self)
+    let expected = cpu.gpr(Register.rax, as: T.self)
     _ = Subtract.apply(cpu, expected, old)
     if old == expected {
         cpu.setRegister(op.pointee.destination, op.pointee.source.load(as: T.self))
@@ -88,7 +88,7 @@ import CZydis
 @inline(__always) private func compareExchangeMR<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     guard let place = cpu.beginUpdate(T.self, op) else { return nil }
     let old = place.loadUnaligned(as: T.self)
-    let expected: T = cpu.gpr(Register.rax, as: T.self)
+    let expected = cpu.gpr(Register.rax, as: T.self)
     _ = Subtract.apply(cpu, expected, old)
     cpu.finishUpdate(place, old == expected ? op.pointee.source.load(as: T.self) : old, op)
     if old != expected { cpu.setGPR(Register.rax, to: old) }

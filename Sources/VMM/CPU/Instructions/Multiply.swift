@@ -47,7 +47,7 @@ import CZydis
 
 @inline(__always) private func divideSigned<T: Word>(_ cpu: CPU, _ divisor: T) -> Bool {
     let high = wideHigh(cpu, T.self)
-    let low: T = cpu.gpr(Register.rax)
+    let low = cpu.gpr(Register.rax, as: T.self)
     guard divisor != 0 else { return false }
     let isNegative = high.signed < 0
     // The magnitude of the dividend, as a pair of words.

@@ -141,7 +141,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
         let to = cpu.cachedWrite(destination)
     else { return 0 }
     let count = min(limit, cpu.elementsOnPage(destination, size))
-    let value: T = cpu.gpr(Register.rax)
+    let value = cpu.gpr(Register.rax, as: T.self)
     for index in 0..<Int(count) { to.storeBytes(of: value, toByteOffset: index &* size, as: T.self) }
     cpu.advance(Register.rdi, op, by: count &* UInt64(size))
     return count
@@ -194,7 +194,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
 /// INS: the destination is probed for writing before the port is read.
 @inline(__always) private func inString<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = MemoryLayout<T>.size
-    let port: UInt16 = cpu.gpr(Register.rdx)
+    let port = cpu.gpr(Register.rdx, as: UInt16.self)
     guard cpu.ioPermitted(port: port, size: size) else { return cpu.leave(at: op) }
     return cpu.repeated(op) {
         guard let destination = cpu.destinationAddress(op, size, write: true),
@@ -209,7 +209,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
 
 @inline(__always) private func outString<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = MemoryLayout<T>.size
-    let port: UInt16 = cpu.gpr(Register.rdx)
+    let port = cpu.gpr(Register.rdx, as: UInt16.self)
     guard cpu.ioPermitted(port: port, size: size) else { return cpu.leave(at: op) }
     return cpu.repeated(op) {
         guard let source = cpu.sourceAddress(op, size), let value = cpu.read(T.self, linear: source, op) else {
