@@ -4,6 +4,7 @@ import CXXHash
 package enum SnapshotError: Error, Equatable, CustomStringConvertible {
     case truncated(field: String, offset: Int)
     case mismatch(field: String, expected: String, found: String)
+    case tooLong(bytes: Int)
 
     package var description: String {
         switch self {
@@ -11,6 +12,8 @@ package enum SnapshotError: Error, Equatable, CustomStringConvertible {
             "the snapshot ends at byte \(offset), inside \(field)"
         case .mismatch(let field, let expected, let found):
             "the snapshot holds \(found) for \(field), expected \(expected)"
+        case .tooLong(let bytes):
+            "the snapshot has \(bytes) bytes more than the machine's state"
         }
     }
 }
@@ -164,6 +167,11 @@ package final class StateArchive {
         if isRestoring, failure == nil, found != value {
             fail(.mismatch(field: path(name), expected: "\(value)", found: "\(found)"))
         }
+    }
+
+    /// Ends a restore: bytes that no field took are an error.
+    package func finish() {
+        if isRestoring, failure == nil, cursor < bytes.count { fail(.tooLong(bytes: bytes.count - cursor)) }
     }
 
     private func path(_ name: String) -> String {
