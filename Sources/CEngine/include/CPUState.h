@@ -96,6 +96,7 @@ struct CPUState {
     uint64_t rip;          // exact whenever the run loop is entered
     uint64_t blockRIP;     // RIP of the running block's first instruction
     uint64_t count;        // virtual time, with the whole of the running block already charged
+    uint64_t position;     // counts retired before what runs now; kept by slow paths and read by events
     uint64_t deadline;     // a block that would pass this count is run step by step up to it
     uint64_t flagResult;   // arithmetic flags, kept as the last result …
     uint64_t flagCarries;  // … and its carries: see Flags.swift
@@ -156,6 +157,12 @@ static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr
 static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
 static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 63]; }
+
+/// An operation with all operand fields zero. `place` stands in for the operand pointer until one is set.
+static inline Operation operation_blank(Handler handler, void *place) {
+    Operation operation = {.handler = handler, .source = place};
+    return operation;
+}
 
 enum : int {
     CPU_OFFSET_ZERO = offsetof(CPUState, zero),

@@ -1,0 +1,140 @@
+import CEngine
+import CZydis
+
+/// Decodes guest code into blocks: Zydis describes each instruction, the instruction table picks its handler.
+struct BlockBuilder {
+    /// A block ends after this many instructions, if nothing ends it before.
+    static let maximumInstructions = 64
+    /// The longest instruction (SDM volume 2, 2.3.11).
+    static let maximumLength = 15
+
+    private let model: CPUModel
+    private let state: CPU
+    /// Zydis decoders by code size and protection: real-mode 16, 16, 32, 64.
+    private var decoders: [ZydisDecoder]
+    private var instruction = ZydisDecodedInstruction()
+    /// Zydis's operand array, owned by the builder for its life, which is the processor's.
+    private let operands: UnsafeMutablePointer<ZydisDecodedOperand>
+
+    /// How a block came to its end.
+    enum Result {
+        case built(operations: Int)
+        /// The first instruction needs bytes from the next page.
+        case needsNextPage
+    }
+
+    init(model: CPUModel, state: CPU) {
+        self.model = model
+        self.state = state
+        operands = .allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
+        let modes: [(ZydisMachineMode, ZydisStackWidth)] = [
+            (ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16),
+            (ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16),
+            (ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32),
+            (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64),
+        ]
+        decoders = modes.map { machineMode, width in
+            var decoder = ZydisDecoder()
+            ZydisDecoderInit(&decoder, machineMode, width)
+            // Extensions that older CPUs ignore decode as on such a CPU.
+            for extensionMode in [
+                ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
+                ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
+            ] {
+                ZydisDecoderEnableMode(&decoder, extensionMode, 0)
+            }
+            ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, model.usesAMDBranches ? 1 : 0)
+            return decoder
+        }
+    }
+
+    private func decoderIndex(_ mode: UInt32) -> Int {
+        switch mode & ModeKey.sizeMask {
+        case ModeKey.code64: 3
+        case ModeKey.code32: 2
+        default: mode & ModeKey.protected != 0 ? 1 : 0
+        }
+    }
+
+    /// Fills `block` from `bytes`, which are what is left of the page from its physical address on (or both parts of one
+    /// instruction that crosses the page end, with `single`).
+    mutating func build(
+        _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, mode: UInt32,
+        single: Bool
+    ) -> Result {
+        let head = BlockCache.head(block)
+        var offset = 0
+        var count = 0
+        var ended = false
+        while !ended && count < (single ? 1 : BlockBuilder.maximumInstructions) && offset < bytes.count {
+            let op = head + 1 + count
+            op.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
+            op.pointee.offset = UInt16(offset)
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+            switch decode(op, rest, mode, &ended) {
+            case .complete: break
+            case .needsMore where count > 0: ended = true; continue
+            case .needsMore: return .needsNextPage
+            }
+            offset += Int(op.pointee.length)
+            count += 1
+        }
+        finish(head, count: count, byteLength: offset, mode: mode)
+        block.initialize(to: Block(
+            physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
+            instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0))
+        return .built(operations: count + 2)
+    }
+
+    private enum Decoded { case complete, needsMore }
+
+    private mutating func decode(
+        _ op: OperationPointer, _ bytes: UnsafeRawBufferPointer, _ mode: UInt32, _ ended: inout Bool
+    ) -> Decoded {
+        let available = min(bytes.count, BlockBuilder.maximumLength)
+        let status = ZydisDecoderDecodeFull(
+            &decoders[decoderIndex(mode)], bytes.baseAddress, ZyanUSize(available), &instruction, operands,
+            UInt8(ZYDIS_MAX_OPERAND_COUNT), 0)
+        if status == ZYDIS_STATUS_NO_MORE_DATA_SHIM && available < BlockBuilder.maximumLength { return .needsMore }
+        guard status & 0x8000_0000 == 0 else {
+            let tooLong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG_SHIM || status == ZYDIS_STATUS_NO_MORE_DATA_SHIM
+            op.pointee.length = 1
+            op.pointee.handler = tooLong ? { cpu, op in cpu.generalProtection(at: op) }
+                : { cpu, op in cpu.undefined(at: op) }
+            ended = true
+            return .complete
+        }
+        op.pointee.length = instruction.length
+        var decoding = Decoding(
+            instruction: instruction, operands: UnsafePointer(operands), mode: mode, op: op, state: state)
+        guard model.accepts(instruction), let select = InstructionTable.shared[instruction.mnemonic] else {
+            op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
+            ended = true
+            return .complete
+        }
+        decoding.wireOperands()
+        guard let handler = select(&decoding) else {
+            op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
+            ended = true
+            return .complete
+        }
+        op.pointee.handler = handler
+        SensitiveInstructions.wrap(decoding)
+        ended = decoding.endsBlock
+        return .complete
+    }
+
+    /// Writes the head and the operation that ends the block, and each operation's distance from the end.
+    private func finish(_ head: OperationPointer, count: Int, byteLength: Int, mode: UInt32) {
+        head.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
+        head.pointee.remaining = UInt8(count)
+        head.pointee.immediate = UInt64(byteLength)
+        head.pointee.handler = mode & ModeKey.unchecked(SegmentIndex.cs) != 0
+            ? { cpu, op in cpu.enterBlock(op) } : { cpu, op in cpu.enterBlockWithinLimit(op) }
+        for index in 0..<count { head[1 + index].remaining = UInt8(count - index) }
+        let end = head + 1 + count
+        end.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
+        end.pointee.offset = UInt16(byteLength)
+        end.pointee.handler = { cpu, op in cpu.fallThrough(op) }
+    }
+}

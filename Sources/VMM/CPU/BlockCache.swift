@@ -1,0 +1,214 @@
+import CEngine
+import Glibc
+
+/// A run of decoded instructions that starts at one physical address in one mode: its description, which lies in the
+/// arena directly before its operations.
+struct Block {
+    var physical: UInt64
+    /// Physical page of the bytes after the page end, for an instruction that crosses it; ~0 otherwise.
+    var secondPage: UInt64
+    var mode: UInt32
+    var byteLength: UInt16
+    var instructionCount: UInt8
+    var isAlive: Bool
+    /// Arena slots of the next block in the hash bucket, and of the next on the frame; 0 ends a list.
+    var hashNext: UInt32
+    var frameNext: UInt32
+    var secondFrameNext: UInt32
+}
+
+/// All decoded code, by physical address and mode, in one arena of bounded size that is emptied when it is full.
+///
+/// The first operation of a block, its head, is the entry that branches link to. Killing a block diverts its operations
+/// to handlers that return to the run loop, so stale links are harmless; memory is reused only by `flush`, which must
+/// not run while a block does.
+final class BlockCache {
+    typealias BlockPointer = UnsafeMutablePointer<Block>
+
+    /// Slots of 64 bytes: a block takes one for its description and one for each operation.
+    private static let capacity = 1 << 20
+    private static let buckets = 1 << 17
+    /// The arena, one mapping owned here. A slot number below `used` is inside it.
+    private let arena: UnsafeMutableRawPointer
+    private let hash: UnsafeMutablePointer<UInt32>
+    private let frameFirst: UnsafeMutablePointer<UInt32>
+    private let frameCount: Int
+    private var used = 1
+    private var flushRequested = false
+    /// Blocks decoded so far, for statistics.
+    private(set) var built: UInt64 = 0
+
+    init(frameCount: Int) {
+        self.frameCount = frameCount
+        let bytes = BlockCache.capacity * MemoryLayout<Operation>.stride
+        let mapping = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard let mapping, mapping != MAP_FAILED else { fatalError("cannot reserve memory for decoded code") }
+        arena = mapping
+        hash = .allocate(capacity: BlockCache.buckets)
+        hash.initialize(repeating: 0, count: BlockCache.buckets)
+        frameFirst = .allocate(capacity: frameCount)
+        frameFirst.initialize(repeating: 0, count: frameCount)
+    }
+
+    deinit {
+        munmap(arena, BlockCache.capacity * MemoryLayout<Operation>.stride)
+        hash.deallocate()
+        frameFirst.deallocate()
+    }
+
+    @inline(__always) private func block(_ slot: UInt32) -> BlockPointer {
+        (arena + Int(slot) &* MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
+    }
+
+    @inline(__always) private static func bucket(_ physical: UInt64, _ mode: UInt32) -> Int {
+        let mixed = (physical ^ (UInt64(mode) &<< 40)) &* 0x9e37_79b9_7f4a_7c15
+        return Int(truncatingIfNeeded: mixed >> 47)
+    }
+
+    /// The first operation of a block.
+    @inline(__always) static func head(_ block: BlockPointer) -> OperationPointer {
+        (UnsafeMutableRawPointer(block) + MemoryLayout<Operation>.stride).assumingMemoryBound(to: Operation.self)
+    }
+
+    /// The block that a head operation belongs to.
+    @inline(__always) static func block(ofHead head: OperationPointer) -> BlockPointer {
+        (UnsafeMutableRawPointer(head) - MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
+    }
+
+    /// The head of the block at `physical` in `mode`, if it is decoded.
+    @inline(__always) func find(_ physical: UInt64, _ mode: UInt32) -> OperationPointer? {
+        var slot = hash[BlockCache.bucket(physical, mode)]
+        while slot != 0 {
+            let candidate = block(slot)
+            if candidate.pointee.physical == physical && candidate.pointee.mode == mode {
+                return BlockCache.head(candidate)
+            }
+            slot = candidate.pointee.hashNext
+        }
+        return nil
+    }
+
+    // MARK: Building
+
+    /// Space for a block of up to `instructions` instructions, emptying the cache first if it is full or stale.
+    func begin(instructions: Int) -> BlockPointer {
+        if used + instructions + 3 > BlockCache.capacity || flushRequested { flush() }
+        return block(UInt32(used))
+    }
+
+    /// Enters a finished block, which lies in the space that `begin` gave and has `operations` operations.
+    func commit(_ newBlock: BlockPointer, operations: Int) {
+        let slot = UInt32(used)
+        used += operations + 1
+        built += 1
+        let bucket = BlockCache.bucket(newBlock.pointee.physical, newBlock.pointee.mode)
+        newBlock.pointee.hashNext = hash[bucket]
+        hash[bucket] = slot
+        let frame = Int(newBlock.pointee.physical / pageSize)
+        if frame < frameCount {
+            newBlock.pointee.frameNext = frameFirst[frame]
+            frameFirst[frame] = slot
+        }
+        let second = Int(newBlock.pointee.secondPage / pageSize)
+        if newBlock.pointee.secondPage != ~0 && second < frameCount && second != frame {
+            newBlock.pointee.secondFrameNext = frameFirst[second]
+            frameFirst[second] = slot
+        }
+    }
+
+    // MARK: Dropping
+
+    func hasBlocks(inFrameOf physical: UInt64) -> Bool {
+        let frame = Int(physical / pageSize)
+        return frame < frameCount && frameFirst[frame] != 0
+    }
+
+    /// Kills the blocks that hold any of `count` bytes at `physical`, all on one page.
+    func invalidate(_ physical: UInt64, _ count: Int, _ cpu: CPU) {
+        let frame = Int(physical / pageSize)
+        guard frame < frameCount else { return }
+        var slot = frameFirst[frame]
+        while slot != 0 {
+            let candidate = block(slot)
+            let next = self.next(candidate, onFrame: frame)
+            if overlaps(candidate, physical, count) { kill(slot, candidate, cpu) }
+            slot = next
+        }
+    }
+
+    /// The successor on a frame's list; a block that crosses pages is on two of them.
+    private func next(_ block: BlockPointer, onFrame frame: Int) -> UInt32 {
+        Int(block.pointee.physical / pageSize) == frame ? block.pointee.frameNext : block.pointee.secondFrameNext
+    }
+
+    private func overlaps(_ block: BlockPointer, _ physical: UInt64, _ count: Int) -> Bool {
+        let start = block.pointee.physical
+        let length = UInt64(block.pointee.byteLength)
+        let end = physical &+ UInt64(count)
+        guard block.pointee.secondPage != ~0 else { return start < end && physical < start &+ length }
+        let onFirst = pageSize - (start & ~pageMask)
+        if start < end && physical < start &+ onFirst { return true }
+        let second = block.pointee.secondPage
+        return second < end && physical < second &+ (length - onFirst)
+    }
+
+    /// Takes a block out of all lists and diverts its operations.
+    private func kill(_ slot: UInt32, _ dead: BlockPointer, _ cpu: CPU) {
+        let bucket = BlockCache.bucket(dead.pointee.physical, dead.pointee.mode)
+        unlink(slot, from: hash + bucket) { BlockCache.link($0, \.hashNext) }
+        let frame = Int(dead.pointee.physical / pageSize)
+        if frame < frameCount { unlinkFrame(slot, frame) }
+        let second = Int(dead.pointee.secondPage / pageSize)
+        if dead.pointee.secondPage != ~0 && second < frameCount && second != frame { unlinkFrame(slot, second) }
+        dead.pointee.isAlive = false
+        let head = BlockCache.head(dead)
+        head.pointee.handler = { _, _ in nil }
+        for index in 1...Int(dead.pointee.instructionCount) + 1 {
+            let op = head + index
+            if op == cpu.pointee.patched {
+                cpu.pointee.patchedHandler = { cpu, op in cpu.leave(at: op) }
+            }
+            op.pointee.handler = { cpu, op in cpu.leave(at: op) }
+        }
+    }
+
+    private func unlink(
+        _ slot: UInt32, from first: UnsafeMutablePointer<UInt32>,
+        _ link: (BlockPointer) -> UnsafeMutablePointer<UInt32>
+    ) {
+        var place = first
+        while place.pointee != slot {
+            guard place.pointee != 0 else { return }
+            place = link(block(place.pointee))
+        }
+        place.pointee = link(block(slot)).pointee
+    }
+
+    /// The address of one of a block's list links; the block stays in the arena.
+    private static func link(_ block: BlockPointer, _ path: KeyPath<Block, UInt32>) -> UnsafeMutablePointer<UInt32> {
+        let offset = MemoryLayout<Block>.offset(of: path).unsafelyUnwrapped
+        return (UnsafeMutableRawPointer(block) + offset).assumingMemoryBound(to: UInt32.self)
+    }
+
+    private func unlinkFrame(_ slot: UInt32, _ frame: Int) {
+        unlink(slot, from: frameFirst + frame) { candidate in
+            Int(candidate.pointee.physical / pageSize) == frame
+                ? BlockCache.link(candidate, \.frameNext)
+                : BlockCache.link(candidate, \.secondFrameNext)
+        }
+    }
+
+    /// Empties the cache before the next block is built or looked up from the run loop.
+    func flushSoon() { flushRequested = true }
+
+    /// Empties the cache if that was asked for. Only the run loop may call this.
+    func flushIfRequested() { if flushRequested { flush() } }
+
+    /// Empties the cache. No block may be running.
+    func flush() {
+        flushRequested = false
+        used = 1
+        hash.update(repeating: 0, count: BlockCache.buckets)
+        frameFirst.update(repeating: 0, count: frameCount)
+    }
+}

@@ -1,0 +1,197 @@
+import CEngine
+
+/// Why `Processor.run` returned.
+package enum StopReason: Equatable {
+    /// The count that was asked for is reached.
+    case count
+    /// `stopSoon` was called.
+    case stopped
+    /// HLT, and nothing to wake up for yet.
+    case halted
+    /// A triple fault shut the processor down.
+    case shutdown
+    /// The instruction at RIP is one that the engine does not have.
+    case unsupported
+}
+
+/// The one virtual CPU with everything that is private to it: state, TLB, decoded blocks, and its slow paths.
+package final class Processor: Archivable {
+    /// The architectural state. Owned here: allocated in init, freed in deinit, never moved.
+    package let cpu: CPU
+    package let memory: GuestMemory
+    package let ports: PortBus
+    package let mmio: MMIOBus
+    package let clock: VirtualClock
+    package let model: CPUModel
+
+    var dataTLB = TLB()
+    var fetchTLB = TLB()
+    let dataCaches = DataCaches()
+    let blocks: BlockCache
+    var builder: BlockBuilder
+
+    /// Physical addresses are cut to this: the model's width, without bit 20 while A20 is masked.
+    var physicalMask: UInt64
+    private(set) var a20Enabled = true
+    var stopRequested = false
+
+    /// Answers an external interrupt with its vector, as the INTA cycle does.
+    package var acknowledgeInterrupt: () -> UInt8 = { 0xff }
+    /// The local APIC's side of CR8 and IA32_APIC_BASE; without an APIC they stay at these defaults.
+    package var readTPR: () -> UInt8 = { 0 }
+    package var writeTPR: (UInt8) -> Void = { _ in }
+    package var apicBaseChanged: (UInt64) -> Void = { _ in }
+    /// The x87 error output (FERR#), for CR0.NE = 0.
+    package var assertFERR: () -> Void = {}
+    /// Receives full buffers of events while one is attached.
+    package var sink: (any EventSink)?
+
+    package init(memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel) {
+        self.memory = memory
+        self.ports = ports
+        self.mmio = mmio
+        self.clock = clock
+        self.model = model
+        let state = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.stride, alignment: 64)
+        cpu = state.initializeMemory(as: CPUState.self, repeating: CPUState.zeroed, count: 1)
+        blocks = BlockCache(frameCount: Int(memory.size / pageSize))
+        builder = BlockBuilder(model: model, state: cpu)
+        physicalMask = (1 << model.physicalAddressBits) - 1
+        cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
+        cpu.pointee.dataCache = dataCaches.supervisor
+        memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }
+        memory.onMapChange = { [unowned self] in mapChanged() }
+        memory.onDMA = { [unowned self] address, count, isWrite in
+            cpu.emit(.dma, address: address, operand: UInt64(count), value: isWrite ? 1 : 0)
+        }
+        reset()
+    }
+
+    deinit {
+        flushEvents()
+        dataTLB.deallocate()
+        fetchTLB.deallocate()
+        cpu.deinitialize(count: 1)
+        UnsafeMutableRawPointer(cpu).deallocate()
+    }
+
+    // MARK: Inputs
+
+    /// Sets the level of INTR. It is looked at before the next instruction that may be interrupted.
+    package func setInterruptLine(_ asserted: Bool) {
+        if asserted && !cpu.pointee.interruptLine {
+            cpu.emit(.interruptAsserted, address: 0, operand: cpu.pointee.flags & RFlags.if != 0 ? 1 : 0,
+                     value: UInt64(cpu.pointee.interruptShadow))
+        }
+        cpu.pointee.interruptLine = asserted
+        if asserted { leaveBlockSoon() }
+    }
+
+    package func raiseNMI() {
+        cpu.pointee.nmiPending = true
+        leaveBlockSoon()
+    }
+
+    package func raiseSMI() {
+        cpu.pointee.smiPending = true
+        leaveBlockSoon()
+    }
+
+    /// Makes `run` return after the current instruction.
+    package func stopSoon() {
+        stopRequested = true
+        leaveBlockSoon()
+    }
+
+    /// Masks or passes physical address bit 20.
+    package func setA20(_ enabled: Bool) {
+        guard enabled != a20Enabled else { return }
+        a20Enabled = enabled
+        physicalMask = ((1 << model.physicalAddressBits) - 1) & (enabled ? ~0 : ~(1 << 20))
+        mapChanged()
+    }
+
+    /// Puts the processor into its state after RESET# (SDM volume 3, table 10-1).
+    package func reset() {
+        cpu.resetState(model)
+        flushTLB(keepGlobal: false)
+        modeChanged()
+    }
+
+    // MARK: Changes that the caches must follow
+
+    /// Ends the running block after the current instruction, if one is running.
+    func leaveBlockSoon() { cpu.pointee.deadline = 0 }
+
+    /// CR0, CR4, EFER, CPL or EFLAGS.AC changed: rights and fast paths are chosen anew.
+    package func modeChanged() {
+        dataCaches.select(for: cpu)
+    }
+
+    /// The paging mode changed, so that even a private entry that mirrors no TLB entry is stale.
+    package func pagingChanged() {
+        flushTLB(keepGlobal: false)
+        dataCaches.dropAll()
+    }
+
+    /// Physical addresses mean something else than before.
+    func mapChanged() {
+        dataCaches.dropAll()
+        blocks.flushSoon()
+        leaveBlockSoon()
+    }
+
+    /// Empties the TLB as MOV to CR3 (`keepGlobal`) or to CR4 does.
+    package func flushTLB(keepGlobal: Bool) {
+        let caches = dataCaches
+        dataTLB.flush(keepGlobal: keepGlobal) { slot, entry in caches.drop(slot, entry) }
+        fetchTLB.flush(keepGlobal: keepGlobal) { _, _ in }
+    }
+
+    /// INVLPG: drops what translates `linear`, global or not.
+    package func invalidatePage(_ linear: UInt64) {
+        let shift = largeShift
+        if let (slot, entry) = dataTLB.lookup(linear, largeShift: shift) {
+            dataTLB.drop(slot)
+            dataCaches.drop(slot, entry)
+        }
+        if let (slot, _) = fetchTLB.lookup(linear, largeShift: shift) { fetchTLB.drop(slot) }
+    }
+
+    // MARK: Events
+
+    /// Attaches or detaches a sink for events.
+    package func attach(_ sink: (any EventSink)?) {
+        flushEvents()
+        self.sink = sink
+        if sink != nil && cpu.pointee.events == nil {
+            let capacity = 4096
+            cpu.pointee.events = .allocate(capacity: capacity)
+            cpu.pointee.eventCapacity = UInt32(capacity)
+        } else if sink == nil {
+            cpu.pointee.events?.deallocate()
+            cpu.pointee.events = nil
+        }
+    }
+
+    /// Hands what is buffered to the sink.
+    package func flushEvents() {
+        guard let events = cpu.pointee.events, cpu.pointee.eventCount > 0 else { return }
+        sink?.receive(UnsafeBufferPointer(start: events, count: Int(cpu.pointee.eventCount)))
+        cpu.pointee.eventCount = 0
+    }
+
+    // MARK: State
+
+    package func archive(_ archive: StateArchive) {
+        cpu.archive(archive)
+        archive.field("a20Enabled", &a20Enabled)
+        dataTLB.archive("dataTLB", archive)
+        fetchTLB.archive("fetchTLB", archive)
+        guard archive.isRestoring else { return }
+        physicalMask = ((1 << model.physicalAddressBits) - 1) & (a20Enabled ? ~0 : ~(1 << 20))
+        blocks.flush()
+        dataCaches.dropAll()
+        modeChanged()
+    }
+}
