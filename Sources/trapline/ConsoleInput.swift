@@ -4,6 +4,8 @@ import Glibc
 final class ConsoleInput {
     private static let escape: UInt8 = 1  // Ctrl-A
     private static let chunk = 4096
+    /// Seconds after which whoever waits looks around in any case.
+    private static let longestWait = 3600.0
 
     private let source = FileDescriptor.standardInput
     let isTerminal: Bool
@@ -22,29 +24,30 @@ final class ConsoleInput {
         if isTerminal { Terminal.makeRaw() }
     }
 
-    /// Whether the guest may get further bytes, from here or from outside.
-    var mayDeliver: Bool { isOpen || !waiting.isEmpty }
-
     /// Gives the guest as much as `accept` takes, which returns how many bytes that was.
-    func deliver(_ accept: (ArraySlice<UInt8>) -> Int) {
-        fetch(waiting: 0)
-        if !waiting.isEmpty { waiting.removeFirst(accept(waiting)) }
+    /// - Returns: whether the guest took something, or may still get something to take.
+    func deliver(_ accept: (ArraySlice<UInt8>) -> Int) -> Bool {
+        fetch(within: 0)
+        guard !waiting.isEmpty else { return isOpen }
+        let taken = accept(waiting)
+        waiting.removeFirst(taken)
+        return taken > 0
     }
 
     /// Sleeps until there is something to deliver, or for `seconds` (nil: for as long as that takes), or a signal comes.
-    func wait(seconds: Double?) {
-        guard isOpen else {
-            if let seconds { usleep(UInt32(min(seconds, 1) * 1e6)) }
-            return
-        }
-        fetch(waiting: seconds.map { Int32(min($0, 3600) * 1000) } ?? -1)
+    /// - Returns: whether there is something.
+    func wait(seconds: Double?) -> Bool {
+        fetch(within: seconds)
+        return !waiting.isEmpty
     }
 
-    /// Reads what there is, after `milliseconds` at most (-1: no limit). Nothing is read ahead of what waits.
-    private func fetch(waiting milliseconds: Int32) {
+    /// Reads what there is, after waiting for it. Nothing is read ahead of what waits.
+    private func fetch(within seconds: Double?) {
         guard isOpen, waiting.isEmpty else { return }
         var request = pollfd(fd: source.number, events: Int16(POLLIN), revents: 0)
-        guard poll(&request, 1, milliseconds) > 0 else { return }
+        let limit = min(seconds ?? Self.longestWait, Self.longestWait)
+        var time = timespec(tv_sec: Int(limit), tv_nsec: Int((limit - limit.rounded(.down)) * 1e9))
+        guard ppoll(&request, 1, &time, nil) > 0 else { return }
         guard let bytes = source.read(upTo: Self.chunk) else {
             isOpen = errno == EAGAIN
             return

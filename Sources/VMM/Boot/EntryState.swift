@@ -66,7 +66,10 @@ package struct EntryState: Equatable {
         cpu.setGPR(Register.rsp, rsp)
         cpu.setRFlags(RFlags.reserved1)
         cpu.pointee.rip = rip
-        processor.stateReplaced()
+        cpu.pointee.cpl = 0
+        cpu.updateMode()
+        processor.pagingChanged()
+        processor.modeChanged()
     }
 
     private func storeDescriptorTable(in memory: some DMAMemory) {
