@@ -16,8 +16,9 @@ let package = Package(
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CEngine", cSettings: [.unsafeFlags(["-O2", "-fno-strict-aliasing"])]),
+        .target(name: "CBuiltinGuest"),
         .target(
-            name: "VMM", dependencies: ["CEngine", "CZydis", "CXXHash"],
+            name: "VMM", dependencies: ["CEngine", "CBuiltinGuest", "CZydis", "CXXHash"],
             swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",

@@ -1,7 +1,10 @@
+import CXXHash
+
 /// Why a snapshot could not be restored.
 package enum SnapshotError: Error, Equatable, CustomStringConvertible {
     case truncated(field: String, offset: Int)
     case mismatch(field: String, expected: String, found: String)
+    case tooLong(bytes: Int)
 
     package var description: String {
         switch self {
@@ -9,7 +12,23 @@ package enum SnapshotError: Error, Equatable, CustomStringConvertible {
             "the snapshot ends at byte \(offset), inside \(field)"
         case .mismatch(let field, let expected, let found):
             "the snapshot holds \(found) for \(field), expected \(expected)"
+        case .tooLong(let bytes):
+            "the snapshot has \(bytes) bytes more than the machine's state"
         }
+    }
+}
+
+/// XXH3 of a machine's state, 128 bits.
+package struct StateDigest: Equatable, CustomStringConvertible {
+    package let high: UInt64
+    package let low: UInt64
+
+    /// 32 hexadecimal digits.
+    package var description: String {
+        [high, low].map { word in
+            let digits = String(word, radix: 16)
+            return String(repeating: "0", count: 16 - digits.count) + digits
+        }.joined()
     }
 }
 
@@ -30,6 +49,8 @@ package final class StateArchive {
     package private(set) var failure: SnapshotError?
     package private(set) var layout: [Field] = []
     private let recordsLayout: Bool
+    /// The hash that takes the state instead of `bytes`; owned by `digest(of:)` while it runs.
+    private var hash: OpaquePointer?
     private var cursor = 0
     private var sections: [String] = []
 
@@ -45,6 +66,18 @@ package final class StateArchive {
         self.bytes = bytes
         isRestoring = true
         recordsLayout = false
+    }
+
+    /// The digest of the state that `visit` visits, without collecting it.
+    package static func digest(of visit: (StateArchive) -> Void) -> StateDigest {
+        let archive = StateArchive()
+        guard let hash = XXH3_createState() else { fatalError("no memory for a digest") }
+        defer { XXH3_freeState(hash) }
+        XXH3_128bits_reset(hash)
+        archive.hash = hash
+        visit(archive)
+        let value = XXH3_128bits_digest(hash)
+        return StateDigest(high: value.high64, low: value.low64)
     }
 
     package func fail(_ error: SnapshotError) {
@@ -118,6 +151,8 @@ package final class StateArchive {
                 memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: source[cursor..<cursor + memory.count]))
             }
             cursor += memory.count
+        } else if let hash {
+            XXH3_128bits_update(hash, memory.baseAddress, memory.count)
         } else {
             let start = bytes.count
             bytes.append(contentsOf: memory)
@@ -132,6 +167,11 @@ package final class StateArchive {
         if isRestoring, failure == nil, found != value {
             fail(.mismatch(field: path(name), expected: "\(value)", found: "\(found)"))
         }
+    }
+
+    /// Ends a restore: bytes that no field took are an error.
+    package func finish() {
+        if isRestoring, failure == nil, cursor < bytes.count { fail(.tooLong(bytes: bytes.count - cursor)) }
     }
 
     private func path(_ name: String) -> String {

@@ -1,0 +1,34 @@
+// The machine's whole state as bytes, and a digest of it. Both can be taken at any position.
+extension Machine {
+    private static let signature: UInt64 = 0x0031_5041_4E53_4C54  // "TLSNAP1"
+
+    /// Everything that decides how the run goes on, apart from the configuration.
+    package func snapshot() -> [UInt8] {
+        let archive = StateArchive()
+        visit(archive)
+        return archive.bytes
+    }
+
+    /// Continues from `snapshot`, which was taken on a machine of the same configuration. After an error the machine is
+    /// in no defined state and must be dropped.
+    package func restore(_ snapshot: [UInt8]) throws(SnapshotError) {
+        let archive = StateArchive(restoring: snapshot)
+        visit(archive)
+        archive.finish()
+        if let failure = archive.failure { throw failure }
+    }
+
+    /// A digest of the state that `snapshot` would hold.
+    package var digest: StateDigest { StateArchive.digest { visit($0) } }
+
+    private func visit(_ archive: StateArchive) {
+        archive.expect("signature", Self.signature)
+        archive.expect("chipset", UInt8(configuration.chipset == .apic ? 1 : 0))
+        archive.section("clock") { clock.archive(archive) }
+        archive.section("memory") { memory.archive(archive) }
+        archive.section("devices") { devices.archive(archive) }
+        // Putting memory and devices back flushes caches, sets input lines and arms timers; what was saved is final.
+        archive.section("processor") { processor.archive(archive) }
+        archive.section("events") { events.archive(archive) }
+    }
+}

@@ -1,0 +1,131 @@
+import ArgumentParser
+import Glibc
+import VMM
+
+/// `trapline run`: boots a guest and reports how it ended.
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Run a guest, with its first serial port on standard input and output.",
+        discussion: """
+            Without --kernel, --firmware, --disk or --cdrom a small built-in guest runs. On a terminal Ctrl-A X quits.
+            Exit code 0 is the guest's power-off, or the outcome that --expect names; isa-debug-exit ends with
+            (value << 1) | 1, and every other outcome has an even code of its own.
+            """)
+
+    @OptionGroup(title: "Machine") var machine: MachineOptions
+    @OptionGroup(title: "Run") var options: RunOptions
+
+    func run() throws {
+        let outputs = try RunOutputs(options)
+        let session = try RunSession(machine.configuration(), options)
+        let result = session.run()
+        StandardError.say(result.sentence(digest: options.jsonSummary == nil ? nil : result.digest))
+        if let report = result.faultReport { StandardError.write(report) }
+        try outputs.finish(result)
+        throw ExitCode(options.exitCode(of: result.outcome))
+    }
+}
+
+/// The options that say when a run ends and what it leaves behind.
+struct RunOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("interpreter or translator.", valueName: "name"))
+    var engine = Engine.interpreter
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("End when this text appears on the serial console.", valueName: "text"))
+    var stopOn: String?
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("End when this text is on the VGA text screen.", valueName: "text"))
+    var stopOnScreen: String?
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Fail when this text appears on the serial console.", valueName: "text"))
+    var failOn: String?
+    @Option(help: ArgumentHelp("End after this many instructions.", valueName: "n"))
+    var maxInstructions: UInt64?
+    @Option(help: ArgumentHelp("End after this much host time.", valueName: "seconds"))
+    var timeout: Double?
+    @Option(help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"))
+    var expect: ExpectedOutcome?
+    @Option(help: ArgumentHelp("Where console input comes from: console or none.", valueName: "source"))
+    var stdin = InputSource.console
+    @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
+    var screen: String?
+    @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
+    var jsonSummary: String?
+    @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
+    var digestEvery: UInt64?
+    @Option(
+        help: ArgumentHelp(
+            "Every so many instructions go on in a new machine, restored from a snapshot.", valueName: "n"))
+    var checkSnapshots: UInt64?
+
+    mutating func validate() throws {
+        guard engine == .interpreter else {
+            throw ValidationError("there is no translator yet, the only engine is the interpreter")
+        }
+        if let timeout, !(timeout > 0) { throw ValidationError("--timeout is \(timeout), expected a positive number") }
+        for (name, value) in [
+            ("--max-instructions", maxInstructions), ("--digest-every", digestEvery),
+            ("--check-snapshots", checkSnapshots),
+        ] where value == 0 {
+            throw ValidationError("\(name) is 0, expected a positive number")
+        }
+        for (name, text) in [("--stop-on", stopOn), ("--stop-on-screen", stopOnScreen), ("--fail-on", failOn)]
+        where text == "" {
+            throw ValidationError("the text for \(name) is empty")
+        }
+    }
+
+    /// The command's exit code after `outcome`.
+    func exitCode(of outcome: Outcome) -> Int32 {
+        guard let expect else { return outcome.exitCode }
+        if expect.matches(outcome) { return 0 }
+        return outcome.exitCode == 0 ? ExpectedOutcome.mismatchCode : outcome.exitCode
+    }
+}
+
+enum Engine: String, ExpressibleByArgument, CaseIterable { case interpreter, translator }
+
+enum InputSource: String, ExpressibleByArgument, CaseIterable { case console, none }
+
+/// The outcome that makes a run a success: a name, and for `debug-exit` possibly the value, as in `debug-exit:16`.
+struct ExpectedOutcome: ExpressibleByArgument {
+    /// The exit code when the run ended well, but not as expected.
+    static let mismatchCode: Int32 = 4
+
+    private let name: String
+    private let value: UInt8?
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard Outcome.names.contains(parts[0]) else { return nil }
+        name = parts[0]
+        value = parts.count == 2 ? UInt8(parts[1]) : nil
+        if parts.count == 2, value == nil || name != "debug-exit" { return nil }
+    }
+
+    func matches(_ outcome: Outcome) -> Bool {
+        guard outcome.name == name else { return false }
+        guard let value, case .debugExit(let found) = outcome else { return true }
+        return value == found
+    }
+}
+
+/// The files that a run writes at its end, opened before it starts.
+struct RunOutputs {
+    private let screen: OutputFile?
+    private let summary: OutputFile?
+
+    init(_ options: RunOptions) throws(CommandError) {
+        screen = try options.screen.map { path throws(CommandError) in try OutputFile(path) }
+        summary = try options.jsonSummary.map { path throws(CommandError) in try OutputFile(path) }
+    }
+
+    func finish(_ result: RunResult) throws(CommandError) {
+        try screen?.finish(result.screen.map { $0 + "\n" }.joined())
+        try summary?.finish(result.summary.document)
+    }
+}

@@ -1,0 +1,101 @@
+import VMM
+
+/// What a run leaves to be reported.
+struct RunResult {
+    let outcome: Outcome
+    /// What is on the VGA text screen, one string a line.
+    let screen: [String]
+    /// The machine's registers and the bytes at RIP, after outcomes that need explaining.
+    let faultReport: String?
+    let digest: StateDigest
+    private let instructions: UInt64
+    private let virtualNanoseconds: UInt64
+    private let seconds: Double
+    private let address: UInt64
+    private let post: (UInt8, UInt8)
+    private let eventCounts: [(String, UInt64)]
+    private let engine: Engine
+    private let configuration: MachineConfiguration
+
+    init(machine: Machine, outcome: Outcome, options: RunOptions, seconds: Double) {
+        self.outcome = outcome
+        self.seconds = seconds
+        screen = machine.devices.screen
+        digest = machine.digest
+        instructions = machine.clock.count
+        virtualNanoseconds = machine.clock.now
+        address = machine.processor.cpu.pointee.rip
+        post = machine.devices.postCodes
+        engine = options.engine
+        configuration = machine.configuration
+        eventCounts = EventKind.allCases.filter { $0 != .none }.map {
+            ("\($0)", machine.processor.eventCount($0))
+        }
+        switch outcome {
+        case .tripleFault, .unsupported, .halted: faultReport = FaultReport(machine.processor).text
+        default: faultReport = nil
+        }
+    }
+
+    private var millionsPerSecond: Double { seconds > 0 ? Double(instructions) / seconds / 1e6 : 0 }
+
+    /// How the run ended, in one sentence.
+    var sentence: String {
+        let virtual = Self.decimal(Double(virtualNanoseconds) / 1e9)
+        return "\(explanation) after \(instructions) instructions (\(virtual) s of virtual time) in "
+            + "\(Self.decimal(seconds)) s, \(Self.decimal(millionsPerSecond)) MIPS"
+    }
+
+    private var explanation: String {
+        let place = "0x" + String(address, radix: 16)
+        return switch outcome {
+        case .powerOff: "the guest powered off"
+        case .reset: "the guest asked for a reset at \(place)"
+        case .halted: "the guest halted for good at \(place)"
+        case .debugExit(let value): "the guest ended with the debug exit value \(value)"
+        case .tripleFault: "the guest triple-faulted at \(place)"
+        case .unsupported: "the guest ran an unsupported instruction at \(place)"
+        case .limit: "the instruction limit was reached at \(place)"
+        case .timeout: "the time limit was reached at \(place)"
+        case .stopText: "the awaited text appeared"
+        case .failText: "the text that means failure appeared"
+        case .interrupted: "the run was interrupted at \(place)"
+        case .divergence: "the replay diverged at \(place)"
+        }
+    }
+
+    /// Two digits after the point.
+    private static func decimal(_ value: Double) -> String {
+        let hundredths = UInt64(max(value, 0) * 100)
+        let fraction = hundredths % 100
+        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+    }
+
+    /// The summary that `--json-summary` writes.
+    var summary: JSON {
+        var exitValue = JSON.null
+        if case .debugExit(let value) = outcome { exitValue = .integer(UInt64(value)) }
+        return .object([
+            ("outcome", .string(outcome.name)),
+            ("exit_value", exitValue),
+            ("post", .object([("0x80", .integer(UInt64(post.0))), ("0x190", .integer(UInt64(post.1)))])),
+            ("instructions", .integer(instructions)),
+            ("virtual_ns", .integer(virtualNanoseconds)),
+            ("digest", .string(digest.description)),
+            ("events", .object(eventCounts.map { ($0, .integer($1)) })),
+            ("wall_s", .number(seconds)),
+            ("mips", .number(millionsPerSecond)),
+            ("engine", .string(engine.rawValue)),
+            ("machine", machine),
+        ])
+    }
+
+    private var machine: JSON {
+        .object([
+            ("cpu", .string(configuration.cpu.name)),
+            ("chipset", .string(configuration.chipset.rawValue)),
+            ("memory_bytes", .integer(configuration.memorySize)),
+            ("instructions_per_us", .integer(configuration.instructionsPerMicrosecond)),
+        ])
+    }
+}

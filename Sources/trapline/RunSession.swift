@@ -1,0 +1,124 @@
+import VMM
+
+/// One run from power-on to its outcome: slices of machine time, and between them everything from outside.
+final class RunSession {
+    /// Counts between two looks at the outside world. Input enters at multiples of it, and when the guest is idle.
+    private static let slice: UInt64 = 1_000_000
+
+    private let configuration: MachineConfiguration
+    private let options: RunOptions
+    private var machine: Machine
+    private let input: ConsoleInput
+    private let output: ConsoleOutput
+    private let started = HostClock.seconds
+
+    init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
+        self.configuration = configuration
+        self.options = options
+        machine = try Self.build(configuration)
+        input = ConsoleInput(isUsed: options.stdin == .console)
+        output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
+        connect()
+    }
+
+    private static func build(_ configuration: MachineConfiguration) throws(CommandError) -> Machine {
+        do {
+            return try Machine(configuration)
+        } catch {
+            throw .badCombination(error.description)
+        }
+    }
+
+    private func connect() {
+        machine.devices.onConsoleOutput = { [unowned self] byte in
+            if let outcome = output.take(byte) { machine.end(outcome) }
+        }
+    }
+
+    func run() -> RunResult {
+        EndingSignal.watch()
+        let outcome = loop()
+        Terminal.restore()
+        output.flush()
+        return RunResult(machine: machine, outcome: outcome, options: options, seconds: HostClock.seconds - started)
+    }
+
+    private func loop() -> Outcome {
+        machine.expectsInput = input.isOpen
+        while true {
+            let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
+            output.flush()
+            if case .ended(let outcome) = stop { return outcome }
+            if let outcome = checkOutside() ?? checkPosition() {
+                machine.end(outcome)
+                return outcome
+            }
+            if case .idle(let deadline) = stop { idle(until: deadline) }
+            machine.expectsInput = input.deliver { machine.devices.consoleInput($0) }
+        }
+    }
+
+    /// The guest is halted: on a terminal its time passes no faster than the user's; without a timer only input
+    /// can wake it.
+    private func idle(until deadline: UInt64?) {
+        guard let deadline else {
+            _ = input.wait(seconds: secondsLeft)
+            return
+        }
+        guard input.isTerminal else { return }
+        let seconds = Double(deadline - min(deadline, machine.clock.now)) / 1e9
+        if !input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { machine.skipIdleTime() }
+    }
+
+    /// The next count at which something is due.
+    private func nextStop(after count: UInt64) -> UInt64 {
+        var next = Self.multiple(of: Self.slice, after: count)
+        for interval in [options.digestEvery, options.checkSnapshots] {
+            if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
+        }
+        return min(next, options.maxInstructions ?? .max)
+    }
+
+    private static func multiple(of interval: UInt64, after count: UInt64) -> UInt64 {
+        let (product, overflow) = (count / interval + 1).multipliedReportingOverflow(by: interval)
+        return overflow ? .max : product
+    }
+
+    private var secondsLeft: Double? {
+        options.timeout.map { max($0 - (HostClock.seconds - started), 0) }
+    }
+
+    /// What ends a run from outside the guest.
+    private func checkOutside() -> Outcome? {
+        if EndingSignal.wasReceived || input.quitRequested || output.isBroken { return .interrupted }
+        return secondsLeft == 0 ? .timeout : nil
+    }
+
+    /// What is due at the machine's present count.
+    private func checkPosition() -> Outcome? {
+        let count = machine.clock.count
+        if let text = options.stopOnScreen, machine.devices.screen.contains(where: { $0.contains(text) }) {
+            return .stopText
+        }
+        if let interval = options.digestEvery, count % interval == 0, count > 0 {
+            StandardError.write("digest \(count) \(machine.clock.now) \(machine.digest)\n")
+        }
+        if let interval = options.checkSnapshots, count % interval == 0, count > 0 { replaceMachine() }
+        return count >= options.maxInstructions ?? .max ? .limit : nil
+    }
+
+    /// Goes on in a new machine with the state of the present one.
+    private func replaceMachine() {
+        let snapshot = machine.snapshot()
+        let before = machine.digest
+        do {
+            let fresh = try Machine(configuration)
+            try fresh.restore(snapshot)
+            guard fresh.digest == before else { throw CommandError.badCombination("the restored state differs") }
+            machine = fresh
+            connect()
+        } catch {
+            fatalError("a snapshot at count \(machine.clock.count) cannot be restored: \(error)")
+        }
+    }
+}
