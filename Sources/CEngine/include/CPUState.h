@@ -20,6 +20,13 @@ typedef struct Operation Operation;
 /// `rip` and `count` exact.
 typedef Operation *_Nullable (*Handler)(CPUState *cpu, Operation *operation);
 
+/// One MMX or SSE operation on the host: `destination` is read and written, `source` read, 16 bytes each (8 for MMX).
+typedef void (*SIMDFunction)(void *destination, const void *source, uint32_t immediate);
+
+/// One x87 operation under control word `control`; `destination` is an X87Register, or what an FST stores. Returns the
+/// status word's new exception flags and condition codes.
+typedef uint32_t (*X87Function)(uint32_t control, void *destination, const void *source);
+
 /// A segment register with its hidden part (SDM volume 3, 3.4.3).
 typedef struct SegmentRegister {
     uint64_t base;
@@ -76,6 +83,8 @@ struct Operation {
     union {
         Operation *_Nullable link;       // direct branches and block ends: the successor's first operation
         Handler _Nullable inner;         // sensitive instructions: what the reporting handler calls
+        SIMDFunction _Nullable simd;     // MMX and SSE instructions
+        X87Function _Nullable x87;       // x87 instructions
     };
     uint16_t destination;  // byte offsets into CPUState
     uint16_t base;
@@ -147,6 +156,9 @@ struct CPUState {
     uint64_t eventCounts[64];       // by EventKind
     void *processor;                // unretained Processor that owns this state
 };
+
+/// Sets every byte of the state to zero, pointers included.
+static inline void cpu_clear(CPUState *cpu) { __builtin_memset(cpu, 0, sizeof *cpu); }
 
 static inline SegmentRegister *cpu_segment(CPUState *cpu, int index) { return &cpu->segments[index & 7]; }
 static inline uint64_t *cpu_gpr(CPUState *cpu, int index) { return &cpu->gpr[index & 15]; }

@@ -225,9 +225,13 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return false
     }
 
-    /// Whether `size` bytes at `offset` lie within the segment and its type permits the access (SDM volume 3, 5.3 and 5.5).
+    /// Whether `size` bytes at `offset` lie within segment `index` and its type permits the access.
     package func segmentAllows(_ index: Int, offset: UInt64, size: Int, write: Bool) -> Bool {
-        let segment = segment(index).pointee
+        segmentAllows(segment(index).pointee, offset: offset, size: size, write: write)
+    }
+
+    /// The same for a segment register's value, loaded or not (SDM volume 3, 5.3 and 5.5).
+    package func segmentAllows(_ segment: SegmentRegister, offset: UInt64, size: Int, write: Bool) -> Bool {
         let attributes = segment.attributes
         guard attributes & SegmentAttributes.present != 0 else { return false }
         let isCode = attributes & SegmentAttributes.code != 0

@@ -93,8 +93,7 @@ struct BlockBuilder {
     ) -> Decoded {
         let available = min(bytes.count, BlockBuilder.maximumLength)
         let status = ZydisDecoderDecodeFull(
-            &decoders[decoderIndex(mode)], bytes.baseAddress, ZyanUSize(available), &instruction, operands,
-            UInt8(ZYDIS_MAX_OPERAND_COUNT), 0)
+            &decoders[decoderIndex(mode)], bytes.baseAddress, ZyanUSize(available), &instruction, operands)
         if status == ZYDIS_STATUS_NO_MORE_DATA_SHIM && available < BlockBuilder.maximumLength { return .needsMore }
         guard status & 0x8000_0000 == 0 else {
             let tooLong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG_SHIM || status == ZYDIS_STATUS_NO_MORE_DATA_SHIM

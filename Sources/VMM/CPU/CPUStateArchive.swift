@@ -1,10 +1,5 @@
 import CEngine
 
-extension CPUState {
-    /// All bytes zero, with handlers and pointers unset.
-    static var zeroed: CPUState { CPUState() }
-}
-
 extension UnsafeMutablePointer where Pointee == CPUState {
     /// State after RESET# (SDM volume 3, table 10-1). Pointers to the processor's tables, event counts and the virtual
     /// count stay.
@@ -12,7 +7,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         let (processor, cache, count) = (pointee.processor, pointee.dataCache, pointee.count)
         let (events, eventCount, eventCapacity) = (pointee.events, pointee.eventCount, pointee.eventCapacity)
         let counts = pointee.eventCounts
-        self.initialize(to: CPUState.zeroed)
+        cpu_clear(self)
         (pointee.processor, pointee.dataCache, pointee.count) = (processor, cache, count)
         (pointee.events, pointee.eventCount, pointee.eventCapacity) = (events, eventCount, eventCapacity)
         pointee.eventCounts = counts

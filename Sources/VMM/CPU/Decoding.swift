@@ -116,6 +116,11 @@ package struct Decoding {
         UnsafeMutableRawPointer(op) + 16
     }
 
+    /// Operand `index`, a register, as a source operand.
+    package func register(_ index: Int) -> UnsafeMutableRawPointer {
+        registerPointer(Decoding.offset(of: operands[index].reg.value) ?? UInt16(CPU_OFFSET_ZERO))
+    }
+
     /// A register of the state block this operation will run on.
     private func registerPointer(_ offset: UInt16) -> UnsafeMutableRawPointer { state.raw + Int(offset) }
 

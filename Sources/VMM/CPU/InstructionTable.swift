@@ -34,6 +34,15 @@ package struct InstructionTable {
         selectors[Int(mnemonic.rawValue)] = select
     }
 
+    /// Shares a mnemonic that another instruction has already (MOVSD and CMPSD are strings and SSE2): `select` answers
+    /// for the forms that `applies` to.
+    package mutating func row(
+        _ mnemonic: ZydisMnemonic, when applies: @escaping (Decoding) -> Bool, _ select: @escaping Selector
+    ) {
+        let other = selectors[Int(mnemonic.rawValue)]
+        selectors[Int(mnemonic.rawValue)] = { d in applies(d) ? select(&d) : other?(&d) }
+    }
+
     /// Adds a row with one handler for every form.
     package mutating func row(_ mnemonic: ZydisMnemonic, endsBlock: Bool = false, _ handler: @escaping Handler) {
         row(mnemonic) { decoding in

@@ -38,7 +38,7 @@ extension Processor {
     private func fill(_ linear: UInt64, _ walked: Translation, _ kind: AccessKind, replacing: (slot: Int, entry: TLBEntry)?) {
         let slot = TLB.slot(linear, largeShift: walked.pageShift == 12 ? nil : walked.pageShift)
         let entry = TLBEntry(
-            tag: (linear >> walked.pageShift << walked.pageShift) | 1, frame: walked.frame | walked.flags)
+            tag: ((linear >> walked.pageShift) << walked.pageShift) | 1, frame: walked.frame | walked.flags)
         if kind.contains(.fetch) {
             if let replacing { fetchTLB.drop(replacing.slot) }
             fetchTLB.fill(slot, entry)

@@ -53,7 +53,8 @@ package final class Processor: Archivable {
         self.clock = clock
         self.model = model
         let state = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.stride, alignment: 64)
-        cpu = state.initializeMemory(as: CPUState.self, repeating: CPUState.zeroed, count: 1)
+        cpu = state.bindMemory(to: CPUState.self, capacity: 1)
+        cpu_clear(cpu)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
         physicalMask = (1 << model.physicalAddressBits) - 1

@@ -61,7 +61,7 @@ package struct TLB {
         let small = TLB.slot(linear, largeShift: nil)
         if entries[small].tag == (linear & pageMask) | 1 { return (small, entries[small]) }
         let large = TLB.slot(linear, largeShift: largeShift)
-        if entries[large].tag == (linear >> largeShift << largeShift) | 1 { return (large, entries[large]) }
+        if entries[large].tag == ((linear >> largeShift) << largeShift) | 1 { return (large, entries[large]) }
         return nil
     }
 

@@ -26,7 +26,7 @@ enum SensitiveInstructions {
         let op = decoding.op
         op.pointee.kind = kind.rawValue
         op.pointee.inner = op.pointee.handler
-        op.pointee.handler = { cpu, op in report(cpu, op) }
+        op.pointee.handler = { cpu, op in SensitiveInstructions.report(cpu, op) }
     }
 
     private static let kinds: [ZydisMnemonic: EventKind] = [
@@ -82,7 +82,7 @@ enum SensitiveInstructions {
 
     /// Runs a sensitive operation and reports it: the operand and what it read or wrote. One that faults did not happen;
     /// its exception is reported instead.
-    private static func report(_ cpu: CPU, _ op: OperationPointer) -> Next {
+    fileprivate static func report(_ cpu: CPU, _ op: OperationPointer) -> Next {
         let inner = op.pointee.inner.unsafelyUnwrapped
         let kind = op.pointee.kind
         let position = cpu.count(before: op)

@@ -1,0 +1,41 @@
+# The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
+# YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
+.PHONY: demo test boots soak bench build guests deps lint clean distclean
+.NOTPARALLEL:
+
+demo: build
+	scripts/demo
+
+test: build guests
+	scripts/test
+
+boots: build guests
+	scripts/boots
+
+soak: build guests
+	scripts/soak
+
+bench: build guests
+	scripts/install-deps bench
+	scripts/bench
+
+# The one form in which everything is built; tests then run with --skip-build.
+build: deps
+	swift build -c release --build-tests
+
+guests:
+	scripts/fetch-guests
+	$(wildcard scripts/build-guests)
+
+deps:
+	scripts/install-deps
+
+lint:
+	scripts/lint
+
+clean:
+	rm -rf .build .cache/boots .cache/soak .cache/bench
+
+# Also the downloaded guests.
+distclean: clean
+	rm -rf .cache
