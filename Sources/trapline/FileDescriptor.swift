@@ -12,6 +12,11 @@ struct FileDescriptor {
     static func reading(_ path: String) throws(CommandError) -> FileDescriptor {
         let number = open(path, O_RDONLY | O_CLOEXEC)
         guard number >= 0 else { throw .cannotRead(path: path, errno: errno) }
+        var status = stat()
+        guard fstat(number, &status) == 0, status.st_mode & S_IFMT != S_IFDIR else {
+            _ = Glibc.close(number)
+            throw .cannotRead(path: path, errno: EISDIR)
+        }
         return FileDescriptor(number: number)
     }
 
@@ -26,11 +31,7 @@ struct FileDescriptor {
 
     /// Everything up to the end of the file.
     func readAll(_ path: String) throws(CommandError) -> [UInt8] {
-        var status = stat()
-        guard fstat(number, &status) == 0 else { throw .cannotRead(path: path, errno: errno) }
-        guard status.st_mode & S_IFMT != S_IFDIR else { throw .cannotRead(path: path, errno: EISDIR) }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(Int(max(status.st_size, 0)))
         while true {
             guard let chunk = read(upTo: 1 << 20) else { throw .cannotRead(path: path, errno: errno) }
             if chunk.isEmpty { return bytes }

@@ -120,6 +120,7 @@ package struct MultibootKernel {
     package func load(
         into memory: some DMAMemory, map: MemoryMap, modules: [Module], commandLine: String
     ) throws(BootError) -> EntryState {
+        var total: UInt64 = 0
         for segment in segments {
             let range = segment.memory
             let inConventional = range.upperBound <= MemoryMap.ebda
@@ -129,6 +130,11 @@ package struct MultibootKernel {
                     part: "a segment of the kernel", from: range.lowerBound, to: range.upperBound,
                     memory: map.memorySize)
             }
+            total += UInt64(range.count)
+        }
+        // Segments that overlap could ask for any amount of work.
+        guard total <= map.memorySize else {
+            throw .badField("the size of all segments", value: total, expected: "no more than the RAM")
         }
         guard segments.contains(where: { $0.memory.contains(entry) }) else {
             throw .badField("the entry point", value: entry, expected: "an address inside the kernel")
