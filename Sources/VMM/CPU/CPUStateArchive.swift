@@ -46,7 +46,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         archivePending(archive)
         if archive.isRestoring {
             pointee.patched = nil
-            updateMode()
+            recomputeMode()
         }
     }
 

@@ -149,10 +149,4 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         let bit = UInt8(SystemType.busy)
         return writeSystem(busy ? access | bit : access & ~bit, linear: address &+ 5)
     }
-
-    /// Whether a 64-bit address has its upper bits all equal to bit 47.
-    package func isCanonical(_ address: UInt64) -> Bool {
-        let top = Int64(bitPattern: address) >> 47
-        return top == 0 || top == -1
-    }
 }

@@ -21,14 +21,22 @@ private struct Delivery {
     var gateCode: UInt32 { UInt32(vector) << 3 | 2 | ext }
 }
 
-/// Bits of DR6 and DR7 that deliveries touch (SDM volume 3, 17.2).
-package enum DebugRegister {
-    /// DR6 bits that always read as one.
-    package static let statusFixed: UInt64 = 0xffff_0ff0
-    package static let statusBreakpoints: UInt64 = 0xf
+/// DR6 bits (SDM volume 3, 17.2.3).
+package enum DebugStatus {
+    /// Bits that always read as one.
+    package static let fixed: UInt64 = 0xffff_0ff0
+    package static let breakpoints: UInt64 = 0xf
     /// MOV to or from a debug register while DR7.GD was set; a single step; a task switch.
     package static let accessDetected: UInt64 = 1 << 13, singleStep: UInt64 = 1 << 14, taskSwitch: UInt64 = 1 << 15
+}
+
+/// DR7 bits (SDM volume 3, 17.2.4).
+package enum DebugControl {
+    /// The bit that always reads as one, and all that can be written.
+    package static let fixed: UInt64 = 1 << 10, writable: UInt64 = 0xffff_23ff
     package static let generalDetect: UInt64 = 1 << 13
+    /// L0 to L3 and LE, which a task switch clears.
+    package static let localEnables: UInt64 = 0x155
 }
 
 extension UnsafeMutablePointer where Pointee == CPUState {
@@ -98,9 +106,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case ExceptionVector.pf:
             pointee.cr2 = pointee.faultAddress
         case ExceptionVector.db:
-            let status = pointee.dr.6 & ~DebugRegister.statusBreakpoints
-            pointee.dr.6 = status | pointee.pendingDebug | DebugRegister.statusFixed
-            pointee.dr.7 &= ~DebugRegister.generalDetect
+            let status = pointee.dr.6 & ~DebugStatus.breakpoints
+            pointee.dr.6 = status | pointee.pendingDebug | DebugStatus.fixed
+            pointee.dr.7 &= ~DebugControl.generalDetect
             pointee.pendingDebug = 0
         default: break
         }

@@ -5,8 +5,7 @@ import CZydis
 
 extension Decoding {
     /// The handler of RET far, with or without an immediate.
-    package mutating func selectFarReturn() -> Handler? {
-        endsBlock = true
+    package func farReturn() -> Handler? {
         if !isImmediate(0) { op.pointee.immediate = 0 }
         return { cpu, op in cpu.farReturn(op) }
     }
@@ -180,15 +179,15 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         loadRealSegment(SegmentIndex.fs, UInt16(truncatingIfNeeded: fs))
         loadRealSegment(SegmentIndex.gs, UInt16(truncatingIfNeeded: gs))
         setGPR(Register.rsp, esp)
-        setCPL(3)
+        pointee.cpl = 3
         pointee.nmiBlocked = false
         return finishTransfer(to: rip, op)
     }
 }
 
 extension InstructionTable {
-    /// IRET. Far JMP, CALL and RET share their mnemonics with the near forms; the rows of those call `selectFarJump`,
-    /// `selectFarCall` and `selectFarReturn`.
+    /// IRET. Far JMP, CALL and RET share their mnemonics with the near forms; the rows of those call `farJump`,
+    /// `farCall` and `farReturn`.
     mutating func addFarTransfers() {
         for mnemonic in [ZYDIS_MNEMONIC_IRET, ZYDIS_MNEMONIC_IRETD, ZYDIS_MNEMONIC_IRETQ] {
             row(mnemonic, endsBlock: true) { cpu, op in cpu.interruptReturn(op) }

@@ -9,8 +9,8 @@ package enum FarTransferKind {
 }
 
 extension Decoding {
-    /// The handler of JMP ptr16:16/32 and JMP m16:16/32/64.
-    package mutating func selectFarJump() -> Handler? {
+    /// The handler of JMP ptr16:16/32 and JMP m16:16/32/64. Its row ends the block, as those of the other far forms.
+    package func farJump() -> Handler? {
         prepareFarPointer()
         return isMemory(0)
             ? { cpu, op in cpu.farTransferThroughMemory(.jump, op) }
@@ -18,15 +18,14 @@ extension Decoding {
     }
 
     /// The handler of CALL ptr16:16/32 and CALL m16:16/32/64.
-    package mutating func selectFarCall() -> Handler? {
+    package func farCall() -> Handler? {
         prepareFarPointer()
         return isMemory(0)
             ? { cpu, op in cpu.farTransferThroughMemory(.call, op) }
             : { cpu, op in cpu.farTransferDirect(.call, op) }
     }
 
-    private mutating func prepareFarPointer() {
-        endsBlock = true
+    private func prepareFarPointer() {
         if operands[0].type == ZYDIS_OPERAND_TYPE_POINTER {
             op.pointee.immediate = UInt64(operands[0].ptr.offset)
             op.pointee.displacement = UInt64(operands[0].ptr.segment)
@@ -35,7 +34,7 @@ extension Decoding {
     }
 
     /// Where the model has no 64-bit far pointers, REX.W leaves the operand size at 32 bits.
-    package mutating func limitFarPointer() {
+    package func limitFarPointer() {
         if size == 8 && !state.processor.model.hasFarPointer64 { op.pointee.flags &= ~OperationFlags.operand64 }
     }
 }

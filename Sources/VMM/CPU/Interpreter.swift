@@ -202,7 +202,7 @@ extension Processor {
             if cpu_dr(cpu, Int32(index)).pointee == linear { hits |= 1 << UInt64(index) }
         }
         guard hits != 0 else { return false }
-        cpu.pointee.dr.6 |= hits
+        cpu.pointee.pendingDebug |= hits
         cpu.setFault(ExceptionVector.db)
         return true
     }

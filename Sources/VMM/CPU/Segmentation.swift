@@ -12,10 +12,20 @@ package enum FlatSegment {
 extension UnsafeMutablePointer where Pointee == CPUState {
     // MARK: Mode
 
-    /// Recomputes what follows from the control registers, CS, SS and RFLAGS.VM: `mode` and the address masks. To be
-    /// called after any of them has changed, once RIP is that of the next instruction.
+    /// Recomputes what follows from the control registers, CS, SS, CPL and RFLAGS. To be called after any of them has
+    /// changed, once RIP is that of the next instruction.
     package func updateMode() {
         let old = pointee.mode
+        recomputeMode()
+        let kind = ModeKey.sizeMask | ModeKey.protected | ModeKey.longMode
+        if (old ^ pointee.mode) & kind != 0 {
+            let value = UInt64(pointee.mode & kind)
+            emit(.modeSwitch, address: nextLinearAddress, operand: UInt64(old & kind), value: value)
+        }
+    }
+
+    /// `updateMode` without an event, for state that is put back rather than changed.
+    package func recomputeMode() {
         let long = isLongMode
         let code = pointee.segments.1.attributes
         let is64 = long && code & SegmentAttributes.long != 0
@@ -37,10 +47,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.mode = mode
         pointee.linearMask = is64 ? ~0 : 0xffff_ffff
         pointee.stackMask = is64 ? ~0 : mode & ModeKey.stack32 != 0 ? 0xffff_ffff : 0xffff
-        let kind = ModeKey.sizeMask | ModeKey.protected | ModeKey.longMode
-        if (old ^ mode) & kind != 0 {
-            emit(.modeSwitch, address: nextLinearAddress, operand: UInt64(old & kind), value: UInt64(mode & kind))
-        }
+        processor.modeChanged()
     }
 
     /// Linear address of the next instruction, valid between blocks.
@@ -62,13 +69,6 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             if segment.limit == 0xffff_ffff && segment.attributes & mask == wanted { bits |= ModeKey.unchecked(index) }
         }
         return bits
-    }
-
-    /// Changes the privilege level; translation rights follow it.
-    package func setCPL(_ cpl: UInt8) {
-        guard pointee.cpl != cpl else { return }
-        pointee.cpl = cpl
-        processor.modeChanged()
     }
 
     // MARK: Loading segment registers
@@ -170,7 +170,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// caller's to set, and `updateMode` to call.
     package func setCS(_ selector: UInt16, _ descriptor: Descriptor, cpl: UInt8) {
         pointee.segments.1 = descriptor.register(Selector.with(selector, rpl: cpl))
-        setCPL(cpl)
+        pointee.cpl = cpl
     }
 
     /// After a return to an outer ring: data segments that it may not use become null (SDM volume 3, 5.8.6).

@@ -81,7 +81,7 @@ package struct StackFrame {
 
     private func linear(_ offset: UInt64, _ size: Int, write: Bool) -> UInt64? {
         if isLong {
-            guard cpu.isCanonical(offset), cpu.isCanonical(offset &+ UInt64(size) &- 1) else {
+            guard isCanonical(offset), isCanonical(offset &+ UInt64(size) &- 1) else {
                 cpu.setFault(ExceptionVector.ss, code: faultCode)
                 return nil
             }

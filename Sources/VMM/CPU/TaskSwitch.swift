@@ -43,11 +43,6 @@ private struct TaskImage {
     var trap = false
 }
 
-/// Debug status bit of a task switch whose TSS has its T bit set.
-private let debugTaskSwitch: UInt64 = 1 << 15
-/// The local enable bits of DR7, which a task switch clears.
-private let debugLocalEnables: UInt64 = 0x155
-
 extension UnsafeMutablePointer where Pointee == CPUState {
     // MARK: From instructions
 
@@ -146,11 +141,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.segments.7 = descriptor.register(selector)
         pointee.segments.7.attributes |= SystemType.busy
         pointee.cr0 |= CR0.ts
-        pointee.dr.7 &= ~debugLocalEnables
+        pointee.dr.7 &= ~DebugControl.localEnables
         loadTaskRegisters(image, nests: nests)
         if loadTaskSegments(image, layout, ext: ext) { enterTask(image, errorCode, layout, ext: ext) }
         updateMode()
-        processor.modeChanged()
         return .switched
     }
 
@@ -228,7 +222,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             segment(index).pointee.attributes = 0
         }
         pointee.segments.6 = SegmentRegister(base: 0, limit: 0, selector: image.ldt, attributes: 0)
-        if image.trap { pointee.pendingDebug |= debugTaskSwitch }
+        if image.trap { pointee.pendingDebug |= DebugStatus.taskSwitch }
     }
 
     // MARK: In the new task
@@ -237,7 +231,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         if layout.is32 && pointee.cr0 & CR0.pg != 0 {
             guard loadCR3(UInt64(image.cr3)) else { return reject(ExceptionVector.gp, ext) }
         }
-        setCPL(isVirtual8086 ? 3 : Selector.rpl(image.segments[SegmentIndex.cs]))
+        pointee.cpl = isVirtual8086 ? 3 : Selector.rpl(image.segments[SegmentIndex.cs])
         guard loadTaskLDT(image.ldt, ext: ext) else { return false }
         if isVirtual8086 {
             for index in 0..<6 { loadRealSegment(index, image.segments[index]) }
@@ -305,9 +299,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// The last checks, and the error code of the exception that switched tasks.
     private func enterTask(_ image: TaskImage, _ errorCode: UInt32?, _ layout: TaskLayout, ext: UInt32) {
-        updateMode()
         if let errorCode {
-            var frame = StackFrame(self, ext: ext)
+            let pointer = gpr(Register.rsp)
+            var frame = StackFrame(self, pointee.segments.2, pointer: pointer, cpl: pointee.cpl, ext: ext)
             guard frame.push(UInt64(errorCode), size: layout.is32 ? 4 : 2) else { return }
             setGPR(Register.rsp, frame.rsp)
         }

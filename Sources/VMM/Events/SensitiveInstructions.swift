@@ -89,21 +89,26 @@ enum SensitiveInstructions {
         cpu.pointee.position = position
         guard cpu.pointee.events != nil else {
             let next = inner(cpu, op)
-            if cpu.pointee.pending & PendingFlags.fault == 0 { cpu_event_count(cpu, Int32(kind)).pointee &+= 1 }
+            if happened(cpu) { cpu_event_count(cpu, Int32(kind)).pointee &+= 1 }
             return next
         }
         let ring = cpu.pointee.cpl
         let address = (cpu.pointee.segments.1.base &+ cpu.rip(of: op)) & cpu.pointee.linearMask
         let operand = operandBefore(cpu, op)
         let next = inner(cpu, op)
-        let isSoftwareInterrupt = cpu.pointee.faultIsSoftware != SoftwareInterrupt.none
-        if cpu.pointee.pending & PendingFlags.fault == 0 || isSoftwareInterrupt {
+        if happened(cpu) {
             cpu_event_count(cpu, Int32(kind)).pointee &+= 1
             cpu.append(EventRecord(
                 count: position, address: address, operand: operand, value: valueAfter(cpu, op), kind: kind,
                 ring: ring, size: op.pointee.length, flags: 0, detail: 0))
         }
         return next
+    }
+
+    /// Whether the operation that just ran did what it does, rather than fault. Software interrupts are taken as faults
+    /// are.
+    private static func happened(_ cpu: CPU) -> Bool {
+        cpu.pointee.pending & PendingFlags.fault == 0 || cpu.pointee.faultIsSoftware != SoftwareInterrupt.none
     }
 
     /// What the instruction is about: the MSR, port, leaf, or the value that it is given.

@@ -1,0 +1,50 @@
+import CEngine
+import CZydis
+
+// INT n, INT3, INT1, INTO, BOUND, UD0 to UD2.
+
+extension UnsafeMutablePointer where Pointee == CPUState {
+    /// Leaves `op` for `deliverFault`, which checks the gate and charges the count. `faultAddress` is the return address.
+    fileprivate func softwareInterrupt(_ vector: UInt8, _ kind: UInt8, _ op: OperationPointer) -> Next {
+        setFault(vector)
+        pointee.faultIsSoftware = kind
+        pointee.faultAddress = truncateRIP(rip(after: op))
+        return leave(at: op)
+    }
+
+    /// BOUND: #BR unless the signed index lies between the two bounds in memory.
+    fileprivate func checkBounds<T: Word>(_ op: OperationPointer, _: T.Type) -> Next {
+        let size = MemoryLayout<T>.size
+        guard let linear = linearAddress(op, size: 2 * size, write: false),
+            let lower = read(T.self, linear: linear, op),
+            let upper = read(T.self, linear: (linear &+ UInt64(size)) & pointee.linearMask, op)
+        else { return nil }
+        let index: T = register(op.pointee.destination)
+        let isInside = index.signed >= lower.signed && index.signed <= upper.signed
+        return isInside ? op + 1 : fault(ExceptionVector.br, at: op)
+    }
+}
+
+extension InstructionTable {
+    mutating func addSoftwareInterrupts() {
+        row(ZYDIS_MNEMONIC_INT, endsBlock: true) { cpu, op in
+            cpu.softwareInterrupt(UInt8(truncatingIfNeeded: op.pointee.immediate), SoftwareInterrupt.intN, op)
+        }
+        row(ZYDIS_MNEMONIC_INT3, endsBlock: true) { cpu, op in
+            cpu.softwareInterrupt(ExceptionVector.bp, SoftwareInterrupt.int3, op)
+        }
+        row(ZYDIS_MNEMONIC_INT1, endsBlock: true) { cpu, op in
+            cpu.softwareInterrupt(ExceptionVector.db, SoftwareInterrupt.int1, op)
+        }
+        row(ZYDIS_MNEMONIC_INTO, endsBlock: true) { cpu, op in
+            cpu.of ? cpu.softwareInterrupt(ExceptionVector.of, SoftwareInterrupt.into, op) : cpu.leave(after: op)
+        }
+        row(ZYDIS_MNEMONIC_BOUND) { decoding in
+            decoding.size == 2
+                ? { cpu, op in cpu.checkBounds(op, UInt16.self) } : { cpu, op in cpu.checkBounds(op, UInt32.self) }
+        }
+        for mnemonic in [ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2] {
+            row(mnemonic, endsBlock: true) { cpu, op in cpu.undefined(at: op) }
+        }
+    }
+}
