@@ -124,6 +124,7 @@ struct CPUState {
     uint64_t star, lstar, cstar, syscallMask, kernelGSBase;
     uint64_t sysenterCS, sysenterESP, sysenterEIP;
     uint64_t tscOffset, tscAux, pat, apicBase, miscEnable, smbase;
+    uint64_t syscfg, hwcr;  // AMD's own
     uint64_t mtrrDefaultType, mtrrFixed[11], mtrrVariable[16];
 
     X87Register fpr[8];    // physical registers R0-R7

@@ -92,6 +92,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         archive.field("apicBase", &pointee.apicBase)
         archive.field("miscEnable", &pointee.miscEnable)
         archive.field("smbase", &pointee.smbase)
+        archive.field("syscfg", &pointee.syscfg)
+        archive.field("hwcr", &pointee.hwcr)
         archive.field("mtrrDefaultType", &pointee.mtrrDefaultType)
         memory("mtrrFixed", &pointee.mtrrFixed, archive)
         memory("mtrrVariable", &pointee.mtrrVariable, archive)

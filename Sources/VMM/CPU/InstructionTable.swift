@@ -3,11 +3,11 @@ import CZydis
 
 /// Picks the handler of one decoded instruction, and finishes its operation where the common operand wiring is not
 /// enough. Returning nil means that the instruction does not exist in this form: #UD.
-package typealias Selector = (inout Decoding) -> Handler?
+package typealias HandlerChoice = (inout Decoding) -> Handler?
 
 /// The instructions that the engine has: one row a mnemonic. Rows live beside their handlers, in `Instructions/`.
 package struct InstructionTable {
-    private var selectors = [Selector?](repeating: nil, count: Int(ZYDIS_MNEMONIC_MAX_VALUE.rawValue) + 1)
+    private var selectors = [HandlerChoice?](repeating: nil, count: Int(ZYDIS_MNEMONIC_MAX_VALUE.rawValue) + 1)
 
     package static let shared = InstructionTable()
 
@@ -26,10 +26,10 @@ package struct InstructionTable {
     }
 
     /// The row of a mnemonic; nil if the engine does not have the instruction.
-    package subscript(mnemonic: ZydisMnemonic) -> Selector? { selectors[Int(mnemonic.rawValue)] }
+    package subscript(mnemonic: ZydisMnemonic) -> HandlerChoice? { selectors[Int(mnemonic.rawValue)] }
 
     /// Adds a row whose handler depends on the operands.
-    package mutating func row(_ mnemonic: ZydisMnemonic, _ select: @escaping Selector) {
+    package mutating func row(_ mnemonic: ZydisMnemonic, _ select: @escaping HandlerChoice) {
         precondition(selectors[Int(mnemonic.rawValue)] == nil, "an instruction has two rows")
         selectors[Int(mnemonic.rawValue)] = select
     }
@@ -37,7 +37,7 @@ package struct InstructionTable {
     /// Shares a mnemonic that another instruction has already (MOVSD and CMPSD are strings and SSE2): `select` answers
     /// for the forms that `applies` to.
     package mutating func row(
-        _ mnemonic: ZydisMnemonic, when applies: @escaping (Decoding) -> Bool, _ select: @escaping Selector
+        _ mnemonic: ZydisMnemonic, when applies: @escaping (Decoding) -> Bool, _ select: @escaping HandlerChoice
     ) {
         let other = selectors[Int(mnemonic.rawValue)]
         selectors[Int(mnemonic.rawValue)] = { d in applies(d) ? select(&d) : other?(&d) }

@@ -103,14 +103,14 @@ private let mmxUnavailable: Handler = { cpu, op in
 
 extension InstructionTable {
     /// Adds a row of an SSE instruction; `shared` if a string instruction has the same mnemonic.
-    mutating func sseRow(_ mnemonic: ZydisMnemonic, shared: Bool = false, _ select: @escaping Selector) {
-        let available: Selector = { d in d.mode & ModeKey.sseUsable != 0 ? select(&d) : sseUnavailable }
+    mutating func sseRow(_ mnemonic: ZydisMnemonic, shared: Bool = false, _ select: @escaping HandlerChoice) {
+        let available: HandlerChoice = { d in d.mode & ModeKey.sseUsable != 0 ? select(&d) : sseUnavailable }
         guard shared else { return row(mnemonic, available) }
         row(mnemonic, when: { $0.operandClass(0) == .xmm || $0.operandClass(1) == .xmm }, available)
     }
 
     /// Adds a row of an MMX instruction that has an SSE form too.
-    mutating func simdRow(_ mnemonic: ZydisMnemonic, _ select: @escaping Selector) {
+    mutating func simdRow(_ mnemonic: ZydisMnemonic, _ select: @escaping HandlerChoice) {
         row(mnemonic) { d in
             if d.operandClass(0) == .xmm || d.operandClass(1) == .xmm {
                 return d.mode & ModeKey.sseUsable != 0 ? select(&d) : sseUnavailable

@@ -260,7 +260,7 @@ extension InstructionTable {
     }
 
     /// Adds a row for an instruction that does not exist in real and virtual-8086 mode.
-    mutating func protectedRow(_ mnemonic: ZydisMnemonic, _ select: @escaping Selector) {
+    mutating func protectedRow(_ mnemonic: ZydisMnemonic, _ select: @escaping HandlerChoice) {
         row(mnemonic) { decoding in decoding.isProtected ? select(&decoding) : nil }
     }
 }

@@ -40,8 +40,8 @@ extension InstructionTable {
             cpu.of ? cpu.softwareInterrupt(ExceptionVector.of, SoftwareInterrupt.into, op) : cpu.leave(after: op)
         }
         row(ZYDIS_MNEMONIC_BOUND) { decoding in
-            decoding.size == 2
-                ? { cpu, op in cpu.checkBounds(op, UInt16.self) } : { cpu, op in cpu.checkBounds(op, UInt32.self) }
+            if decoding.size == 2 { return { cpu, op in cpu.checkBounds(op, UInt16.self) } }
+            return { cpu, op in cpu.checkBounds(op, UInt32.self) }
         }
         for mnemonic in [ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2] {
             row(mnemonic, endsBlock: true) { cpu, op in cpu.undefined(at: op) }

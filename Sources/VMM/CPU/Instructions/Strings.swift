@@ -222,11 +222,8 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
 }
 
 extension Decoding {
-    /// Whether the instruction is of the string group; MOVSD and CMPSD are also names of SSE2 instructions.
-    var isStringInstruction: Bool { instruction.meta.category == ZYDIS_CATEGORY_STRINGOP }
-
     /// Gives the operation the source's segment, which a prefix may override, and only the REP prefixes that count.
-    fileprivate func wireString(comparing: Bool = false) {
+    fileprivate func wireString() {
         for index in 0..<Int(instruction.operand_count) where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
             let base = operands[index].mem.base
             guard base == ZYDIS_REGISTER_SI || base == ZYDIS_REGISTER_ESI || base == ZYDIS_REGISTER_RSI else { continue }
@@ -277,15 +274,8 @@ extension InstructionTable {
         stringRow(ZYDIS_MNEMONIC_OUTSB) { outString($0, $1, UInt8.self) }
         stringRow(ZYDIS_MNEMONIC_OUTSW) { outString($0, $1, UInt16.self) }
         stringRow(ZYDIS_MNEMONIC_OUTSD) { outString($0, $1, UInt32.self) }
-        row(ZYDIS_MNEMONIC_MOVSD) { decoding in
-            guard decoding.isStringInstruction else { return decoding.moveScalarDouble() }
-            decoding.wireString()
-            return { moveString($0, $1, UInt32.self) }
-        }
-        row(ZYDIS_MNEMONIC_CMPSD) { decoding in
-            guard decoding.isStringInstruction else { return decoding.compareScalarDouble() }
-            decoding.wireString()
-            return { compareString($0, $1, UInt32.self) }
-        }
+        // MOVSD and CMPSD are also names of SSE2 instructions, which add themselves to these rows.
+        stringRow(ZYDIS_MNEMONIC_MOVSD) { moveString($0, $1, UInt32.self) }
+        stringRow(ZYDIS_MNEMONIC_CMPSD) { compareString($0, $1, UInt32.self) }
     }
 }
