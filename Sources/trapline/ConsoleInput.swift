@@ -46,8 +46,7 @@ final class ConsoleInput {
         guard isOpen, waiting.isEmpty else { return }
         var request = pollfd(fd: source.number, events: Int16(POLLIN), revents: 0)
         let limit = min(seconds ?? Self.longestWait, Self.longestWait)
-        var time = timespec(tv_sec: Int(limit), tv_nsec: Int((limit - limit.rounded(.down)) * 1e9))
-        guard ppoll(&request, 1, &time, nil) > 0 else { return }
+        guard poll(&request, 1, Int32((limit * 1000).rounded(.up))) > 0 else { return }
         guard let bytes = source.read(upTo: Self.chunk) else {
             isOpen = errno == EAGAIN
             return

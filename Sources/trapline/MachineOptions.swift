@@ -34,13 +34,13 @@ struct MachineOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Instructions per microsecond of virtual time.", valueName: "n"))
     var instructionsPerUs = InstructionRate(perMicrosecond: 1000)
     @Option(help: ArgumentHelp("What the guest's clock shows at power-on, UTC.", valueName: "YYYY-MM-DDTHH:MM:SS"))
-    var startDate = StartDate(seconds: MachineConfiguration.defaultStartDate)
+    var startDate = StartDate(seconds: RTC.defaultStartDate)
     @Option(help: ArgumentHelp("What a reset by the guest does: exit or continue.", valueName: "action"))
     var reset = ResetAction.exit
 
     /// Reads the files and puts the machine's description together.
     func configuration() throws(CommandError) -> MachineConfiguration {
-        var configuration = MachineConfiguration(cpu: cpu.model, boot: try bootSource())
+        var configuration = MachineConfiguration(cpu: cpu.model(apic: chipset == .apic), boot: try bootSource())
         configuration.memorySize = memory.bytes
         configuration.chipset = chipset
         configuration.instructionsPerMicrosecond = instructionsPerUs.perMicrosecond
@@ -58,18 +58,21 @@ extension MachineConfiguration.Chipset: ExpressibleByArgument {}
 
 /// A CPU model by its name.
 struct CPUName: ExpressibleByArgument {
-    static let standard = CPUName(argument: "x86-64")!
-    let name: String
-    let model: CPUModel
+    static let standard = CPUName(name: CPUModel.names[0])
+    static var allValueStrings: [String] { CPUModel.names }
+    private let name: String
+
+    private init(name: String) { self.name = name }
 
     init?(argument: String) {
-        guard let model = CPUModel.named(argument) else { return nil }
+        guard CPUModel.names.contains(argument) else { return nil }
         name = argument
-        self.model = model
     }
 
+    /// The model; each name in `CPUModel.names` has one.
+    func model(apic: Bool) -> CPUModel { CPUModel.named(name, apic: apic)! }
+
     var defaultValueDescription: String { name }
-    static var allValueStrings: [String] { CPUModel.names }
 }
 
 /// An amount of RAM: a number with K, M or G; without a letter it is in megabytes.
@@ -107,12 +110,12 @@ struct InstructionRate: ExpressibleByArgument {
 
 /// A date and time of day, UTC, as seconds since 1970.
 struct StartDate: ExpressibleByArgument {
-    let seconds: Int64
+    let seconds: UInt64
 
-    init(seconds: Int64) { self.seconds = seconds }
+    init(seconds: UInt64) { self.seconds = seconds }
 
     init?(argument: String) {
-        let parts = argument.split(omittingEmptySubsequences: false) { "-T:".contains($0) }.map { Int64($0) }
+        let parts = argument.split(omittingEmptySubsequences: false) { "-T:".contains($0) }.map { UInt64($0) }
         let numbers = parts.compactMap { $0 }
         guard numbers.count == parts.count, numbers.count == 3 || numbers.count == 6 else { return nil }
         let time = numbers.count == 6 ? Array(numbers[3...]) : [0, 0, 0]
@@ -128,5 +131,5 @@ struct StartDate: ExpressibleByArgument {
         seconds = days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2]
     }
 
-    var defaultValueDescription: String { "2024-01-01T00:00:00" }
+    var defaultValueDescription: String { "2025-01-01T00:00:00" }
 }

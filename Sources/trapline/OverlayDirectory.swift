@@ -30,7 +30,7 @@ enum OverlayDirectory {
             case S_IFLNK:
                 entry.contents = try linkTarget(hostPath)
             case S_IFCHR, S_IFBLK:
-                entry.device = (gnu_dev_major(status.st_rdev), gnu_dev_minor(status.st_rdev))
+                entry.device = deviceNumber(status.st_rdev)
             case S_IFSOCK:
                 continue
             default:
@@ -39,6 +39,14 @@ enum OverlayDirectory {
             entries.append(entry)
             if status.st_mode & S_IFMT == S_IFDIR { try append(&entries, root: root, folder: path) }
         }
+    }
+
+    /// Major and minor number, as the C library packs them into 64 bits.
+    private static func deviceNumber(_ device: dev_t) -> (major: UInt32, minor: UInt32) {
+        let number = UInt64(device)
+        return (
+            UInt32((number >> 8) & 0xFFF | (number >> 32) & 0xFFFF_F000), UInt32(number & 0xFF | (number >> 12) & 0xFFFF_FF00)
+        )
     }
 
     private static func names(in folder: String) throws(CommandError) -> [String] {

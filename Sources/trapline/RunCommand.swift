@@ -20,7 +20,7 @@ struct RunCommand: ParsableCommand {
         let outputs = try RunOutputs(options)
         let session = try RunSession(machine.configuration(), options)
         let result = session.run()
-        StandardError.say(result.sentence(digest: options.jsonSummary == nil ? nil : result.digest))
+        StandardError.say(result.sentence)
         if let report = result.faultReport { StandardError.write(report) }
         try outputs.finish(result)
         throw ExitCode(options.exitCode(of: result.outcome))

@@ -4,43 +4,40 @@ package final class Devices: Archivable {
     /// a real line's time would be most of a boot.
     private static let characterTime: UInt64 = 1000
 
-    private let configuration: MachineConfiguration
-    private let memory: GuestMemory
-    private let interrupts: InterruptWiring
-    private let pic: PIC
+    let configuration: MachineConfiguration
+    let memory: GuestMemory
+    let ports: PortBus
+    let interrupts: InterruptWiring
+    let hostBridge: I440FX
+    let isaBridge: PIIX3
+    let ide: PIIX3IDE
+    let powerManagement: PIIX4PM
+    let pci: PCIBus
+    let rtc: RTC
     private let pit: PIT
     private let systemControl: SystemControlPortB
     private let serial: UART16550
-    private let pci: PCIBus
-    private let hostBridge: I440FX
-    private let isaBridge: PIIX3
-    private let ide: PIIX3IDE
-    private let powerManagement: PIIX4PM
+    private let a20: A20Gate
+    private let systemPorts: SystemPorts
+    private let keyboard: KeyboardController
+    private let dma = DMAController()
     private let firmwareConfiguration: FwCfg
-    private let connections: Connections
 
     /// Takes each byte that the guest sends through its first serial port.
     package var onConsoleOutput: (UInt8) -> Void {
-        get { connections.onConsoleOutput }
-        set { connections.onConsoleOutput = newValue }
+        get { console.output }
+        set { console.output = newValue }
     }
+    /// Takes each byte written to the debug consoles, ports 0xE9 and 0x402.
+    package var onDebugOutput: (UInt8) -> Void = { _ in }
     /// Takes the outcome when a device ends the run.
-    var onOutcome: (Outcome) -> Void {
-        get { connections.onOutcome }
-        set { connections.onOutcome = newValue }
-    }
+    var onOutcome: (Outcome) -> Void = { _ in }
     /// Called when the guest asks for a reset.
-    var onReset: () -> Void {
-        get { connections.onReset }
-        set { connections.onReset = newValue }
-    }
+    var onReset: () -> Void = {}
 
-    /// What devices call outside; set after they are built.
-    private final class Connections {
-        var onConsoleOutput: (UInt8) -> Void = { _ in }
-        var onOutcome: (Outcome) -> Void = { _ in }
-        var onReset: () -> Void = {}
-    }
+    private let console: Console
+    /// Where the serial port's bytes go; the port is built before anyone wants them.
+    private final class Console { var output: (UInt8) -> Void = { _ in } }
 
     init(
         _ configuration: MachineConfiguration, processor: Processor, memory: GuestMemory, ports: PortBus,
@@ -48,18 +45,22 @@ package final class Devices: Archivable {
     ) {
         self.configuration = configuration
         self.memory = memory
-        let connections = Connections()
-        self.connections = connections
-        let pic = PIC { [unowned processor] in processor.setInterruptLine($0) }
-        processor.acknowledgeInterrupt = { pic.acknowledge() }
-        let interrupts = InterruptWiring { pic.setLine(irq: $0, level: $1) }
-        self.pic = pic
+        self.ports = ports
+        let interrupts = InterruptWiring(
+            configuration.chipset, processor: processor, ports: ports, mmio: mmio, clock: clock, queue: queue)
+        let console = Console()
         self.interrupts = interrupts
+        self.console = console
         pit = PIT(clock: clock, queue: queue, interrupt: interrupts.line(0))
         systemControl = SystemControlPortB(pit: pit)
+        rtc = RTC(clock: clock, queue: queue, startDate: configuration.startDate, interrupt: interrupts.line(8))
         serial = UART16550(
             characterTime: .fixed(nanoseconds: Self.characterTime), clock: clock, queue: queue,
-            interrupt: interrupts.line(4), output: { connections.onConsoleOutput($0) })
+            interrupt: interrupts.line(4), output: { console.output($0) })
+        a20 = A20Gate { [unowned processor] in processor.setA20($0) }
+        systemPorts = SystemPorts(a20: a20)
+        keyboard = KeyboardController(
+            a20: a20, keyboardInterrupt: interrupts.line(1), mouseInterrupt: interrupts.line(12))
         pci = PCIBus(ports: ports, mmio: mmio)
         hostBridge = I440FX(ramBytes: configuration.memorySize)
         isaBridge = PIIX3 { interrupts.set($0, .pci, $1) }
@@ -67,14 +68,10 @@ package final class Devices: Archivable {
             units: Self.units(configuration), lines: [interrupts.line(14), interrupts.line(15)], clock: clock,
             queue: queue, ports: ports, memory: memory)
         powerManagement = PIIX4PM(
-            clock: clock, queue: queue, ports: ports, sci: interrupts.line(9, .powerManagement), smmAvailable: false)
+            clock: clock, queue: queue, ports: ports, sci: interrupts.line(9, .powerManagement), smmAvailable: true)
         firmwareConfiguration = FwCfg(ports: ports, memory: memory)
-        powerManagement.onPowerOff = { connections.onOutcome(.powerOff) }
-        pic.attach(to: ports)
-        pit.attach(to: ports)
-        systemControl.attach(to: ports)
-        serial.attach(to: ports)
-        plugIn(processor)
+        attach()
+        connect(processor)
         describeMachine()
         reset()
     }
@@ -84,28 +81,50 @@ package final class Devices: Archivable {
         return [disk, .empty, .cdrom(configuration.cdrom), .empty]
     }
 
-    /// Puts the functions on the PCI bus and connects its interrupts.
-    private func plugIn(_ processor: Processor) {
-        hostBridge.connect(to: memory) { [unowned processor] in processor.cpu.pointee.inSMM }
-        let isaBridge = self.isaBridge
-        pci.onInterrupt = { isaBridge.setInterrupt(device: $0, pin: $1, level: $2) }
+    /// Gives the ISA devices their ports and puts the functions on the PCI bus.
+    private func attach() {
+        pit.attach(to: ports)
+        systemControl.attach(to: ports)
+        rtc.attach(to: ports)
+        serial.attach(to: ports)
+        systemPorts.attach(to: ports)
+        keyboard.attach(to: ports)
+        dma.attach(to: ports)
         pci.add(hostBridge.function, device: 0)
         pci.add(isaBridge.function, device: 1)
         pci.add(ide.function, device: 1, function: 1)
         pci.add(powerManagement.function, device: 1, function: 3)
     }
 
-    /// What firmware asks about the machine.
+    /// Wires between devices, and from devices to the processor and to the outside.
+    private func connect(_ processor: Processor) {
+        let (hostBridge, isaBridge, memory, interrupts) = (hostBridge, isaBridge, memory, interrupts)
+        hostBridge.connect(to: memory) { [unowned processor] in processor.cpu.pointee.inSMM }
+        processor.onSMMChange = { hostBridge.smmChanged($0, memory: memory) }
+        processor.assertFERR = { interrupts.set(13, .isa, true) }
+        pci.onInterrupt = { isaBridge.setInterrupt(device: $0, pin: $1, level: $2) }
+        systemPorts.onClearFERR = { interrupts.set(13, .isa, false) }
+        systemPorts.onReset = { [unowned self] in onReset() }
+        systemPorts.onDebugByte = { [unowned self] in onDebugOutput($0) }
+        systemPorts.onFirmwareByte = { [unowned self] in onDebugOutput($0) }
+        systemPorts.onDebugExit = { [unowned self] in onOutcome(.debugExit($0)) }
+        keyboard.onReset = { [unowned self] in onReset() }
+        powerManagement.onPowerOff = { [unowned self] in onOutcome(.powerOff) }
+        powerManagement.onSMI = { [unowned processor] _ in processor.raiseSMI() }
+    }
+
+    /// What firmware finds out about the machine: in CMOS and by the firmware configuration device.
     private func describeMachine() {
+        rtc.presetMemorySize(configuration.memorySize)
         firmwareConfiguration.addMachine(ramBytes: configuration.memorySize)
         firmwareConfiguration.add(acpiTables)
     }
 
-    private var acpiTables: ACPITables {
+    var acpiTables: ACPITables {
         ACPITables(ACPITables.Configuration(hasAPIC: configuration.chipset == .apic))
     }
 
-    // MARK: Inputs from outside
+    // MARK: Inputs and outputs
 
     /// Gives bytes to the guest's first serial port.
     /// - Returns: how many it took.
@@ -115,63 +134,34 @@ package final class Devices: Archivable {
     package var screen: [String] { [] }
 
     /// The last bytes written to the POST ports 0x80 and 0x190.
-    package var postCodes: (UInt8, UInt8) { (0, 0) }
-
-    /// Whether something could raise a non-maskable interrupt by itself.
-    var canRaiseNMI: Bool { false }
+    package var postCodes: (UInt8, UInt8) { systemPorts.post }
 
     // MARK: Reset
 
     /// What the system reset line does.
     func reset() {
-        pic.reset()
+        interrupts.reset()
         pit.reset()
         systemControl.reset()
+        rtc.reset()
         serial.reset()
+        a20.reset()
+        systemPorts.reset()
+        keyboard.reset()
+        dma.reset()
         pci.reset()
     }
 
     // MARK: State
 
     package func archive(_ archive: StateArchive) {
-        // The host bridge, the PIIX and their windows follow from the bus, so that comes first.
+        // The bridges' registers are the bus's; what follows from them is put back after it.
         let parts: [(String, any Archivable)] = [
-            ("pci", pci), ("hostBridge", hostBridge), ("interrupts", interrupts), ("isaBridge", isaBridge), ("pic", pic),
-            ("pit", pit), ("systemControl", systemControl), ("serial", serial), ("ide", ide),
+            ("pci", pci), ("hostBridge", hostBridge), ("isaBridge", isaBridge), ("interrupts", interrupts), ("pit", pit),
+            ("systemControl", systemControl), ("rtc", rtc), ("serial", serial), ("a20", a20),
+            ("systemPorts", systemPorts), ("keyboard", keyboard), ("dma", dma), ("ide", ide),
             ("powerManagement", powerManagement), ("fwCfg", firmwareConfiguration),
         ]
         for (name, part) in parts { archive.section(name) { part.archive(archive) } }
-    }
-}
-
-// MARK: Starting without firmware
-
-extension Devices {
-    /// Where the ACPI tables go; the root pointer follows them.
-    private static let tablesAddress: UInt64 = MemoryMap.biosSegment
-    private static let pciMemory: Range<UInt32> = 0xE000_0000..<0xFEB0_0000
-    private static let pciPorts: Range<UInt16> = 0xC000..<0xF000
-    private static let pirqInterrupts: [UInt32] = [10, 10, 11, 11]
-
-    /// Leaves the devices as firmware would before it starts a kernel, and the ACPI tables in memory.
-    /// - Returns: the guest-physical address of the ACPI root pointer.
-    func prepareDirectBoot() -> UInt64 {
-        hostBridge.shadowAll()
-        powerManagement.openRegisters()
-        ide.enableChannels()
-        for (pirq, irq) in Self.pirqInterrupts.enumerated() {
-            isaBridge.function.write(PIIX3.pirqRoute0 + pirq, irq, size: 1)
-        }
-        pci.assignResources(memory: Self.pciMemory, io: Self.pciPorts)
-        return storeACPITables()
-    }
-
-    private func storeACPITables() -> UInt64 {
-        let tables = acpiTables
-        let base = UInt32(Self.tablesAddress)
-        let root = (Self.tablesAddress + UInt64(tables.blockSize) + 15) & ~15
-        memory.store(tables.block(at: base), at: Self.tablesAddress)
-        memory.store(tables.rootPointer(forBlockAt: base), at: root)
-        return root
     }
 }

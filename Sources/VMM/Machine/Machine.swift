@@ -118,11 +118,13 @@ package final class Machine {
             guard kernel.entryMode == .protected32 || configuration.cpu.hasLongMode else {
                 throw .needsLongMode(cpu: configuration.cpu.name)
             }
+            processor.prepareMemoryTypes()
             let rsdp = devices.prepareDirectBoot()
             let entry = try kernel.load(
                 into: memory, map: map, initrd: initrd, commandLine: commandLine, rsdp: rsdp)
             entry.apply(to: processor, memory: memory)
         case .multiboot(let kernel, let modules, let commandLine):
+            processor.prepareMemoryTypes()
             _ = devices.prepareDirectBoot()
             let entry = try kernel.load(into: memory, map: map, modules: modules, commandLine: commandLine)
             entry.apply(to: processor, memory: memory)

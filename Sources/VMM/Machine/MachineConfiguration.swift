@@ -19,8 +19,6 @@ package struct MachineConfiguration {
     /// Bytes of RAM that can be asked for; they come in whole MB.
     package static let memoryRange: ClosedRange<UInt64> = 16 << 20...3 << 30
     package static let defaultMemorySize: UInt64 = 256 << 20
-    /// 1 January 2024, 00:00:00 UTC, in seconds since 1970.
-    package static let defaultStartDate: Int64 = 1_704_067_200
 
     package var memorySize: UInt64 = defaultMemorySize
     package var chipset = Chipset.apic
@@ -28,7 +26,7 @@ package struct MachineConfiguration {
     /// Counts per microsecond of virtual time.
     package var instructionsPerMicrosecond: UInt64 = 1000
     /// What the real-time clock shows at power-on, in seconds since 1970, UTC.
-    package var startDate = defaultStartDate
+    package var startDate = RTC.defaultStartDate
     package var boot: BootSource
     package var disk: (any BlockSource)?
     package var cdrom: (any BlockSource)?
