@@ -100,7 +100,7 @@ package final class Devices: Archivable {
     private func connect(_ processor: Processor) {
         let (hostBridge, isaBridge, memory, interrupts) = (hostBridge, isaBridge, memory, interrupts)
         hostBridge.connect(to: memory) { [unowned processor] in processor.cpu.pointee.inSMM }
-        processor.onSMMChange = { hostBridge.smmChanged($0, memory: memory) }
+        processor.smmChanged = { hostBridge.smmChanged($0, memory: memory) }
         processor.assertFERR = { interrupts.set(13, .isa, true) }
         pci.onInterrupt = { isaBridge.setInterrupt(device: $0, pin: $1, level: $2) }
         systemPorts.onClearFERR = { interrupts.set(13, .isa, false) }
@@ -135,6 +135,9 @@ package final class Devices: Archivable {
 
     /// The last bytes written to the POST ports 0x80 and 0x190.
     package var postCodes: (UInt8, UInt8) { systemPorts.post }
+
+    /// Whether a device could still raise a non-maskable interrupt by itself.
+    var canRaiseNMI: Bool { interrupts.canRaiseNMI && !rtc.masksNMI }
 
     // MARK: Reset
 
