@@ -83,7 +83,7 @@ package final class RTC: PortDevice, Archivable {
         let extended = min((bytes - (1 << 20)) >> 10, 0xFFFF)
         let above16M = bytes > 16 << 20 ? min((bytes - (16 << 20)) >> 16, 0xFFFF) : 0
         preset([
-            0x15: 640 & 0xFF, 0x16: 640 >> 8,
+            0x15: 0x80, 0x16: 0x02, // 640 KB of base memory
             0x17: UInt8(extended & 0xFF), 0x18: UInt8(extended >> 8),
             0x30: UInt8(extended & 0xFF), 0x31: UInt8(extended >> 8),
             0x34: UInt8(above16M & 0xFF), 0x35: UInt8(above16M >> 8),

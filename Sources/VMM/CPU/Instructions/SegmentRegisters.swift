@@ -234,28 +234,24 @@ extension InstructionTable {
         row(ZYDIS_MNEMONIC_LSS) { $0.loadFarPointer(SegmentIndex.ss) }
         row(ZYDIS_MNEMONIC_SWAPGS) { cpu, op in cpu.swapGS(op) }
         protectedRow(ZYDIS_MNEMONIC_LAR) { decoding in
-            decoding.isMemory(1)
-                ? { cpu, op in cpu.loadAccessRights(op, isMemory: true, isLimit: false) }
-                : { cpu, op in cpu.loadAccessRights(op, isMemory: false, isLimit: false) }
+            if decoding.isMemory(1) { return { cpu, op in cpu.loadAccessRights(op, isMemory: true, isLimit: false) } }
+            return { cpu, op in cpu.loadAccessRights(op, isMemory: false, isLimit: false) }
         }
         protectedRow(ZYDIS_MNEMONIC_LSL) { decoding in
-            decoding.isMemory(1)
-                ? { cpu, op in cpu.loadAccessRights(op, isMemory: true, isLimit: true) }
-                : { cpu, op in cpu.loadAccessRights(op, isMemory: false, isLimit: true) }
+            if decoding.isMemory(1) { return { cpu, op in cpu.loadAccessRights(op, isMemory: true, isLimit: true) } }
+            return { cpu, op in cpu.loadAccessRights(op, isMemory: false, isLimit: true) }
         }
         protectedRow(ZYDIS_MNEMONIC_VERR) { decoding in
-            decoding.isMemory(0)
-                ? { cpu, op in cpu.verify(op, isMemory: true, write: false) }
-                : { cpu, op in cpu.verify(op, isMemory: false, write: false) }
+            if decoding.isMemory(0) { return { cpu, op in cpu.verify(op, isMemory: true, write: false) } }
+            return { cpu, op in cpu.verify(op, isMemory: false, write: false) }
         }
         protectedRow(ZYDIS_MNEMONIC_VERW) { decoding in
-            decoding.isMemory(0)
-                ? { cpu, op in cpu.verify(op, isMemory: true, write: true) }
-                : { cpu, op in cpu.verify(op, isMemory: false, write: true) }
+            if decoding.isMemory(0) { return { cpu, op in cpu.verify(op, isMemory: true, write: true) } }
+            return { cpu, op in cpu.verify(op, isMemory: false, write: true) }
         }
         protectedRow(ZYDIS_MNEMONIC_ARPL) { decoding in
-            decoding.isMemory(0)
-                ? { cpu, op in cpu.adjustRPL(op, isMemory: true) } : { cpu, op in cpu.adjustRPL(op, isMemory: false) }
+            if decoding.isMemory(0) { return { cpu, op in cpu.adjustRPL(op, isMemory: true) } }
+            return { cpu, op in cpu.adjustRPL(op, isMemory: false) }
         }
     }
 
