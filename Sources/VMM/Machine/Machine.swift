@@ -82,11 +82,10 @@ package final class Machine {
         if let deadline = events.nextDeadline { clock.skip(to: deadline) }
     }
 
-    /// Whether anything can end HLT: an interrupt if they are on, or an NMI.
+    /// Whether anything can end HLT: only an interrupt does, since no timer of this machine raises an NMI.
     private var canWake: Bool {
         let takesInterrupts = processor.cpu.pointee.flags & RFlags.if != 0
-        guard takesInterrupts || devices.canRaiseNMI else { return false }
-        return events.nextDeadline != nil || expectsInput && takesInterrupts
+        return takesInterrupts && (events.nextDeadline != nil || expectsInput)
     }
 
     /// A processor that shut down is reset by a PC's board; without `continuesAfterReset` it is the end.
