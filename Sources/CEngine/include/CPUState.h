@@ -154,7 +154,7 @@ struct CPUState {
     uint64_t scratchAddress;        // its linear address
     EventRecord *_Nullable events;  // the sink's buffer, NULL with no sink attached
     uint32_t eventCount, eventCapacity;
-    uint64_t eventCounts[64];       // by EventKind
+    uint64_t eventCounts[128];      // by EventKind
     void *processor;                // unretained Processor that owns this state
 };
 
@@ -169,7 +169,7 @@ static inline uint64_t *cpu_dr(CPUState *cpu, int index) { return &cpu->dr[index
 static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr[index & 3]; }
 static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
-static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 63]; }
+static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 127]; }
 
 /// An operation with all operand fields zero. `place` stands in for the operand pointer until one is set.
 static inline Operation operation_blank(Handler handler, void *place) {

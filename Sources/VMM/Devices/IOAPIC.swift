@@ -70,6 +70,13 @@ package final class IOAPIC: MMIODevice, Archivable {
         }
     }
 
+    /// Whether an input is programmed to become an NMI.
+    package var routesNMI: Bool {
+        entries.contains {
+            $0 & Entry.masked == 0 && UInt8(truncatingIfNeeded: $0 >> 8) & 7 == InterruptMessage.DeliveryMode.nmi.rawValue
+        }
+    }
+
     private func requestIfLevel(_ pin: Int) {
         if entries[pin] & Entry.levelTriggered != 0, lines >> UInt32(pin) & 1 != 0 { request(pin) }
     }

@@ -237,6 +237,9 @@ package final class LocalAPIC: MMIODevice, Archivable {
         set { setTaskPriority(newValue << 4) }
     }
 
+    /// Whether LINT0, which the timer can drive, is programmed to become an NMI.
+    package var routesNMI: Bool { isGloballyEnabled && !lvt.isMasked(.lint0) && lvt.mode(.lint0) == .nmi }
+
     private func setTaskPriority(_ value: UInt8) {
         taskPriority = value
         outputs.onInterruptPending()

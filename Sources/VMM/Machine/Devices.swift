@@ -136,6 +136,9 @@ package final class Devices: Archivable {
     /// The last bytes written to the POST ports 0x80 and 0x190.
     package var postCodes: (UInt8, UInt8) { systemPorts.post }
 
+    /// Whether a device could still raise a non-maskable interrupt by itself.
+    var canRaiseNMI: Bool { interrupts.canRaiseNMI && !rtc.masksNMI }
+
     // MARK: Reset
 
     /// What the system reset line does.

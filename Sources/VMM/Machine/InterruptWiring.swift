@@ -61,6 +61,9 @@ package final class InterruptWiring: Archivable {
         InterruptLine { [unowned self] in set(irq, source, $0) }
     }
 
+    /// Whether an input of the APICs is programmed to become an NMI.
+    var canRaiseNMI: Bool { localAPIC?.routesNMI == true || ioAPIC?.routesNMI == true }
+
     /// The controllers as RESET# leaves them. The levels of the lines belong to the devices.
     func reset() {
         pic.reset()

@@ -82,10 +82,11 @@ package final class Machine {
         if let deadline = events.nextDeadline { clock.skip(to: deadline) }
     }
 
-    /// Whether anything can end HLT: only an interrupt does, since no timer of this machine raises an NMI.
+    /// Whether anything can end HLT: an interrupt if they are on, or an NMI.
     private var canWake: Bool {
         let takesInterrupts = processor.cpu.pointee.flags & RFlags.if != 0
-        return takesInterrupts && (events.nextDeadline != nil || expectsInput)
+        guard takesInterrupts || devices.canRaiseNMI else { return false }
+        return events.nextDeadline != nil || expectsInput && takesInterrupts
     }
 
     /// A processor that shut down is reset by a PC's board; without `continuesAfterReset` it is the end.
