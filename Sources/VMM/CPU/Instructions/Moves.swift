@@ -147,7 +147,6 @@ extension InstructionTable {
             if let special = decoding.systemMove() { return special }
             return (decoding.isMemory(0) ? mr : decoding.isMemory(1) ? rm : rr)[decoding.size]
         }
-        row(ZYDIS_MNEMONIC_MOVNTI) { mr[Int($0.operands[1].size) / 8] }
         addExtensions()
         let leaHandlers = SizedHandlers(
             { lea($0, $1, UInt8.self) }, { lea($0, $1, UInt16.self) },
