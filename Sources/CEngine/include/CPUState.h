@@ -143,7 +143,7 @@ struct CPUState {
     uint8_t faultIsSoftware; // 0, or the instruction's kind: INT n, INT3, INTO, INT1
     uint8_t cpl;
     uint32_t mode;         // ModeKey of the running code
-    uint64_t faultAddress; // goes to CR2 for a page fault
+    uint64_t faultAddress; // goes to CR2 for a page fault; of software interrupts, where to return to
     uint64_t pendingDebug; // DR6 bits of a debug exception not yet delivered
     uint8_t interruptShadow; // 0, or 1 after STI, 2 after MOV SS or POP SS: for one instruction
     bool nmiBlocked, nmiPending, halted, inSMM, interruptLine, smiPending, spareFlag;

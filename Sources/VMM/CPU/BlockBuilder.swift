@@ -10,7 +10,7 @@ struct BlockBuilder {
 
     private let model: CPUModel
     private let state: CPU
-    /// Zydis decoders by code size and protection: real-mode 16, 16, 32, 64.
+    /// Zydis decoders by code size: 16, 32, 64. Instructions that only protected mode has are left to their rows.
     private var decoders: [ZydisDecoder]
     private var instruction = ZydisDecodedInstruction()
     /// Zydis's operand array, owned by the builder for its life, which is the processor's.
@@ -28,7 +28,6 @@ struct BlockBuilder {
         self.state = state
         operands = .allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
         let modes: [(ZydisMachineMode, ZydisStackWidth)] = [
-            (ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16),
             (ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16),
             (ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32),
             (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64),
@@ -50,9 +49,9 @@ struct BlockBuilder {
 
     private func decoderIndex(_ mode: UInt32) -> Int {
         switch mode & ModeKey.sizeMask {
-        case ModeKey.code64: 3
-        case ModeKey.code32: 2
-        default: mode & ModeKey.protected != 0 ? 1 : 0
+        case ModeKey.code64: 2
+        case ModeKey.code32: 1
+        default: 0
         }
     }
 

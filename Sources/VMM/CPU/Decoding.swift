@@ -144,6 +144,13 @@ package struct Decoding {
         useSegment(Int(memory.segment.rawValue) - Int(ZYDIS_REGISTER_ES.rawValue))
     }
 
+    /// Uses the segment of a memory operand that assembly source does not write, as XLAT's.
+    package func useHiddenSegment() {
+        for index in 0..<Int(instruction.operand_count) where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
+            useSegment(Int(operands[index].mem.segment.rawValue) - Int(ZYDIS_REGISTER_ES.rawValue))
+        }
+    }
+
     /// Makes `segment` the memory operand's segment.
     package func useSegment(_ segment: Int) {
         op.pointee.segment = UInt8(segment)

@@ -120,15 +120,15 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// Adds the second half of a system descriptor in long mode. Its type field must be zero (SDM volume 3, 3.5.2).
-    package func extend(_ descriptor: Descriptor, _ selector: UInt16, vector: UInt8 = ExceptionVector.gp) -> Descriptor? {
+    package func extend(_ descriptor: Descriptor, _ selector: UInt16) -> Descriptor? {
         guard isLongMode else { return descriptor }
         guard descriptorAddress(selector, size: 16) != nil else {
-            setFault(vector, code: Selector.code(selector))
+            setFault(ExceptionVector.gp, code: Selector.code(selector))
             return nil
         }
         guard let high = readSystem(UInt64.self, linear: descriptor.address &+ 8) else { return nil }
         guard high >> 40 & 0x1f == 0 else {
-            setFault(vector, code: Selector.code(selector))
+            setFault(ExceptionVector.gp, code: Selector.code(selector))
             return nil
         }
         var whole = descriptor

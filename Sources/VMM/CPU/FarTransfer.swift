@@ -243,22 +243,24 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         }
         if isLongMode {
             let offset = 4 + 8 * UInt64(cpl)
-            guard !outside(offset + 7), let rsp = readSystem(UInt64.self, linear: tss.base &+ offset) else { return nil }
+            guard !outside(offset + 7), let rsp = readSystem(UInt64.self, linear: tss.base &+ offset) else {
+                return nil
+            }
             return InnerStack(frame: StackFrame(self, long: rsp, cpl: cpl, ext: ext), descriptor: nil, selector: 0)
         }
         let pointer: UInt64
         let selectorAddress: UInt64
         if tss.attributes & 8 != 0 {
             let offset = 4 + 8 * UInt64(cpl)
-            guard !outside(offset + 5), let esp = readSystem(UInt32.self, linear: systemAddress(tss.base, offset)) else {
-                return nil
-            }
+            guard !outside(offset + 5),
+                let esp = readSystem(UInt32.self, linear: systemAddress(tss.base, offset))
+            else { return nil }
             (pointer, selectorAddress) = (UInt64(esp), systemAddress(tss.base, offset + 4))
         } else {
             let offset = 2 + 4 * UInt64(cpl)
-            guard !outside(offset + 3), let sp = readSystem(UInt16.self, linear: systemAddress(tss.base, offset)) else {
-                return nil
-            }
+            guard !outside(offset + 3),
+                let sp = readSystem(UInt16.self, linear: systemAddress(tss.base, offset))
+            else { return nil }
             (pointer, selectorAddress) = (UInt64(sp), systemAddress(tss.base, offset + 2))
         }
         guard let selector = readSystem(UInt16.self, linear: selectorAddress),

@@ -41,8 +41,6 @@ package final class Processor: Archivable {
     package var readTPR: () -> UInt8 = { 0 }
     package var writeTPR: (UInt8) -> Void = { _ in }
     package var apicBaseChanged: (UInt64) -> Void = { _ in }
-    /// Tells the chipset that the processor entered (true) or left system-management mode: SMI-ACK#.
-    package var smmChanged: (Bool) -> Void = { _ in }
     /// The x87 error output (FERR#), for CR0.NE = 0.
     package var assertFERR: () -> Void = {}
     /// Receives full buffers of events while one is attached.

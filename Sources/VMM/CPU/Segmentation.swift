@@ -51,10 +51,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// Linear address of the next instruction, valid between blocks.
-    package var nextLinearAddress: UInt64 {
-        let base = isLongMode && pointee.segments.1.attributes & SegmentAttributes.long != 0 ? 0 : pointee.segments.1.base
-        return base &+ pointee.rip
-    }
+    package var nextLinearAddress: UInt64 { processor.linearRIP }
 
     private var allUnchecked: UInt32 { 0x3f * ModeKey.unchecked(0) }
 

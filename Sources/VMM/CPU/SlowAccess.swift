@@ -94,7 +94,9 @@ extension Processor {
             if refill { fillCache(linear, first, cpl: cpl) }
             return Span(first: first, firstCount: size, second: 0, count: size)
         }
-        let next = ((linear & pageMask) &+ pageSize) & cpu.pointee.linearMask
+        // The processor itself reads and writes 64-bit addresses in compatibility mode too.
+        let mask = cpu.isLongMode && linear >> 32 != 0 ? ~0 : cpu.pointee.linearMask
+        let next = ((linear & pageMask) &+ pageSize) & mask
         guard let second = translate(next, kind, cpl: cpl) else { return nil }
         return Span(first: first, firstCount: room, second: second, count: size)
     }

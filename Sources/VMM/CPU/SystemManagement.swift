@@ -23,7 +23,7 @@ private struct SaveArea {
     func longSegment(_ index: Int) -> UInt16 { [0x7e00, 0x7e10, 0x7e20, 0x7e30, 0x7e40, 0x7e50, 0x7e70, 0x7e90][index] }
     static let longGDTR: UInt16 = 0x7e60, longIDTR: UInt16 = 0x7e80
     /// Offsets of a 32-bit save area's selector, and of its attributes with limit and base after them.
-    func shortSelector(_ index: Int) -> UInt16 { [0x7fa8, 0x7fac, 0x7fb0, 0x7fb4, 0x7fb8, 0x7fbc, 0x7fc0, 0x7fc4][index] }
+    func shortSelector(_ index: Int) -> UInt16 { UInt16(0x7fa8 + 4 * index) }
     func shortHidden(_ index: Int) -> UInt16 { [0x7f84, 0x7f90, 0x7f9c, 0x7f2c, 0x7f38, 0x7f44, 0x7f78, 0x7f5c][index] }
 }
 
@@ -218,7 +218,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.dr.7 = (dr7 & DebugControl.writable) | DebugControl.fixed
         setRFlags(flags)
         let protected = cr0 & CR0.pe != 0
-        pointee.cpl = !protected ? 0 : isVirtual8086 ? 3 : UInt8(truncatingIfNeeded: pointee.segments.2.attributes >> 5 & 3)
+        let stackDPL = UInt8(truncatingIfNeeded: (pointee.segments.2.attributes & SegmentAttributes.dpl) >> 5)
+        pointee.cpl = !protected ? 0 : isVirtual8086 ? 3 : stackDPL
         guard cr4 & ~model.cr4Bits == 0, cr0 >> 32 == 0, !isPaging || protected,
             cr0 & CR0.nw == 0 || cr0 & CR0.cd != 0
         else { return false }

@@ -31,7 +31,7 @@ extension Decoding {
 }
 
 /// CR0 bits that can be written; ET is fixed to one, the rest reads as zero.
-private let writableCR0: UInt64 = CR0.pe | CR0.mp | CR0.em | CR0.ts | CR0.ne | CR0.wp | CR0.am | CR0.nw | CR0.cd | CR0.pg
+private let writableCR0 = machineStatusWord | CR0.ne | CR0.wp | CR0.am | CR0.nw | CR0.cd | CR0.pg
 /// The machine status word that LMSW loads.
 private let machineStatusWord: UInt64 = CR0.pe | CR0.mp | CR0.em | CR0.ts
 
@@ -116,9 +116,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         if pointee.efer & EFER.lme != 0 {
             let tss = pointee.segments.7.attributes
             let isTSS16 = tss & SegmentAttributes.present != 0 && tss & 8 == 0
-            guard pointee.cr4 & CR4.pae != 0, pointee.segments.1.attributes & SegmentAttributes.long == 0, !isTSS16 else {
-                return false
-            }
+            guard pointee.cr4 & CR4.pae != 0, !isTSS16, pointee.segments.1.attributes & SegmentAttributes.long == 0
+            else { return false }
             pointee.efer |= EFER.lma
             return true
         }
@@ -200,8 +199,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     // MARK: Debug registers
 
-    /// The checks that every MOV of a debug register makes; nil with `op` left if one fails. DR4 and DR5 are DR6 and DR7
-    /// unless CR4.DE is set.
+    /// The checks that every MOV of a debug register makes; nil with `op` left if one fails. DR4 and DR5 are DR6 and
+    /// DR7 unless CR4.DE is set.
     private func debugNumber(_ op: OperationPointer) -> Int? {
         let number = Int(truncatingIfNeeded: op.pointee.immediate)
         let isAlias = number == 4 || number == 5

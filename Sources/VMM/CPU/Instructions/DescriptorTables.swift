@@ -29,7 +29,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     fileprivate func storeTable(_ table: DescriptorTable, _ op: OperationPointer) -> Next {
-        var image: (UInt64, UInt16) = (table.base << 16 | UInt64(table.limit), UInt16(truncatingIfNeeded: table.base >> 48))
+        var image = (table.base << 16 | UInt64(table.limit), table.base >> 48)
         let size = is64Bit ? 10 : 6
         let done = withUnsafeBytes(of: &image) { bytes in
             store(bytes: UnsafeRawBufferPointer(rebasing: bytes[..<size]), op)

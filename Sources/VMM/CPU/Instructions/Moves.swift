@@ -156,6 +156,7 @@ extension InstructionTable {
         addConditionalMoves()
         row(ZYDIS_MNEMONIC_XLAT) { decoding in
             decoding.op.pointee.base = UInt16(Register.rbx * 8)
+            decoding.useHiddenSegment()
             return { cpu, op in
                 op.pointee.displacement = UInt64(cpu.gpr(Register.rax, as: UInt8.self))
                 guard let value = cpu.load(UInt8.self, op) else { return nil }

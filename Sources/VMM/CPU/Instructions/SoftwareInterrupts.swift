@@ -4,7 +4,7 @@ import CZydis
 // INT n, INT3, INT1, INTO, BOUND, UD0 to UD2.
 
 extension UnsafeMutablePointer where Pointee == CPUState {
-    /// Leaves `op` for `deliverFault`, which checks the gate and charges the count. `faultAddress` is the return address.
+    /// Leaves `op` for `deliverFault`, which checks the gate and charges the count; `faultAddress` is where to return.
     fileprivate func softwareInterrupt(_ vector: UInt8, _ kind: UInt8, _ op: OperationPointer) -> Next {
         setFault(vector)
         pointee.faultIsSoftware = kind

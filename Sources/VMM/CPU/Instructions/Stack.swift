@@ -47,7 +47,9 @@ import CZydis
 
 @inline(__always) private func popAll<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = UInt64(MemoryLayout<T>.size)
-    guard cpu.peek(T.self, op) != nil, cpu.peek(T.self, op, depth: 7 &* size) != nil else { return nil }
+    for depth in 0..<UInt64(8) {
+        guard cpu.peek(T.self, op, depth: depth &* size) != nil else { return nil }
+    }
     for number in stride(from: 7, through: 0, by: -1) where number != Register.rsp {
         guard let value = cpu.peek(T.self, op, depth: UInt64(7 - number) &* size) else { return nil }
         cpu.setGPR(number, to: value)

@@ -21,9 +21,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     package func ioPermitted(port: UInt16, size: Int) -> Bool {
         guard isProtected, pointee.cpl > iopl || isVirtual8086 else { return true }
         let tss = pointee.segments.7
-        guard tss.attributes & SegmentAttributes.present != 0, tss.attributes & 8 != 0, tss.limit >= smallestIOLimit else {
-            return reject(ExceptionVector.gp, 0)
-        }
+        guard tss.attributes & SegmentAttributes.present != 0, tss.attributes & 8 != 0, tss.limit >= smallestIOLimit
+        else { return reject(ExceptionVector.gp, 0) }
         guard let base = readSystem(UInt16.self, linear: systemAddress(tss.base, ioMapBase)) else { return false }
         let offset = UInt64(base) + UInt64(port >> 3)
         guard offset + 1 <= UInt64(tss.limit) else { return reject(ExceptionVector.gp, 0) }
