@@ -43,6 +43,8 @@ package final class Processor: Archivable {
     package var apicBaseChanged: (UInt64) -> Void = { _ in }
     /// The x87 error output (FERR#), for CR0.NE = 0.
     package var assertFERR: () -> Void = {}
+    /// Called with whether the processor is in system-management mode, when that changes (SMIACT#).
+    package var smmChanged: (Bool) -> Void = { _ in }
     /// Receives full buffers of events while one is attached.
     package var sink: (any EventSink)?
 
