@@ -2,4 +2,5 @@
 #define CENGINE_H
 #include "CPUState.h"
 #include "SIMDOperations.h"
+#include "X87Operations.h"
 #endif

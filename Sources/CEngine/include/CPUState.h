@@ -23,9 +23,10 @@ typedef Operation *_Nullable (*Handler)(CPUState *cpu, Operation *operation);
 /// One MMX or SSE operation on the host: `destination` is read and written, `source` read, 16 bytes each (8 for MMX).
 typedef void (*SIMDFunction)(void *destination, const void *source, uint32_t immediate);
 
-/// One x87 operation under control word `control`; `destination` is an X87Register, or what an FST stores. Returns the
-/// status word's new exception flags and condition codes.
-typedef uint32_t (*X87Function)(uint32_t control, void *destination, const void *source);
+/// One x87 operation in `environment` (control word, and status word from bit 16). `destination` is one or two
+/// X87Registers, or 16 bytes of room for what a store writes. Returns exception flags and condition codes as in the
+/// status word; the destination is unchanged if an exception is unmasked that suppresses the result.
+typedef uint32_t (*X87Function)(uint32_t environment, void *destination, const void *source);
 
 /// A segment register with its hidden part (SDM volume 3, 3.4.3).
 typedef struct SegmentRegister {
