@@ -98,6 +98,12 @@ static inline bool is_finite_nonzero(X87Register value) {
 /// the same dividend by a larger divisor.
 static uint32_t remainder_step(uint32_t environment, void *destination, const void *source, X87Function whole) {
     X87Register dividend = REGISTER(destination), divisor = SOURCE(X87Register);
+    if (x87_is_nan_or_unsupported(dividend) || x87_is_nan_or_unsupported(divisor) || x87_is_infinity(dividend)
+        || x87_is_zero(divisor)) {
+        // There is no quotient: C0 and C3 stay the guest's.
+        uint32_t conditions = (environment >> X87_STATUS_SHIFT) & (X87_C0 | X87_C3);
+        return (whole(environment, destination, source) & X87_EXCEPTIONS) | conditions;
+    }
     if (!is_finite_nonzero(dividend) || !is_finite_nonzero(divisor)) return whole(environment, destination, source);
     int difference = leading_exponent(dividend) - leading_exponent(divisor);
     if (difference < 64) return whole(environment, destination, source);

@@ -130,7 +130,7 @@ struct CPUState {
 
     X87Register fpr[8];    // physical registers R0-R7
     XMMRegister xmm[16];
-    uint16_t fcw, fsw, ftw, fop; // fsw holds TOP in its place; ftw is the full 16-bit tag word, by physical register
+    uint16_t fcw, fsw, ftw, fop; // fsw holds TOP in its place; ftw has a tag by physical register: 3 empty, 0 not
     uint32_t mxcsr;
     uint16_t fcs, fds;
     uint64_t fip, fdp;

@@ -29,8 +29,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         cpu_dr(self, 6).pointee = 0xffff_0ff0
         cpu_dr(self, 7).pointee = 0x400
         pointee.fcw = 0x40
-        pointee.ftw = 0x5555
-        pointee.mxcsr = 0x1f80
+        pointee.ftw = X87Tags.allValid
+        pointee.mxcsr = MXCSR.initial
         pointee.pat = 0x0007_0406_0007_0406
         pointee.smbase = 0x30000
         pointee.apicBase = 0xfee0_0900
