@@ -129,7 +129,9 @@ final class ATADisk: IDECommandSet {
 
     // MARK: Transfers
 
-    private func startPIO(_ direction: Direction, _ drive: IDEDrive, extended: Bool = false, useMultiple: Bool = false) {
+    private func startPIO(
+        _ direction: Direction, _ drive: IDEDrive, extended: Bool = false, useMultiple: Bool = false
+    ) {
         if useMultiple, multiple == 0 { return drive.abort() }
         guard let range = range(drive, extended: extended) else { return drive.finish(error: ATAError.idNotFound) }
         self.direction = direction

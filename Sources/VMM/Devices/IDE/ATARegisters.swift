@@ -122,7 +122,8 @@ struct ATAIdentity {
 
     var bytes: [UInt8] { words.flatMap { [UInt8(truncatingIfNeeded: $0), UInt8(truncatingIfNeeded: $0 >> 8)] } }
 
-    /// Whether SET FEATURES may select a transfer mode: PIO default, PIO 0 to 4, multiword DMA 0 to 2, Ultra DMA 0 to 5.
+    /// Whether SET FEATURES may select a transfer mode: PIO default, PIO 0 to 4, multiword DMA 0 to 2,
+    /// Ultra DMA 0 to 5.
     static func isTransferMode(_ mode: UInt8) -> Bool {
         switch mode {
         case 0x00, 0x01, 0x08...0x0C, 0x20...0x22, 0x40...0x45: true
