@@ -26,6 +26,7 @@ let package = Package(
                 "VMM", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
+        .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
     ]
 )

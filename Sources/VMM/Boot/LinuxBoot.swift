@@ -12,11 +12,7 @@ package struct LinuxKernel {
     package var protocolVersion: UInt16 { header.version }
 
     /// Whether the image carries the signature of a Linux kernel at all.
-    package static func isLinux(_ bytes: [UInt8]) -> Bool {
-        let image = ImageReader(bytes)
-        let magic: UInt32? = try? image.integer("signature", at: SetupHeader.signatureOffset)
-        return magic == SetupHeader.signature
-    }
+    package static func isLinux(_ bytes: [UInt8]) -> Bool { SetupHeader.isPresent(in: ImageReader(bytes)) }
 
     /// Checks the headers and that the whole kernel is there.
     package init(_ bytes: [UInt8]) throws(BootError) {

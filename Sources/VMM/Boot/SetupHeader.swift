@@ -3,7 +3,7 @@ struct SetupHeader {
     static let start: UInt64 = 0x1F1
     static let signatureOffset: UInt64 = 0x202
     /// "HdrS".
-    static let signature: UInt32 = 0x5372_6448
+    private static let signature: UInt32 = 0x5372_6448
     private static let bootFlag: UInt16 = 0xAA55
     private static let oldestProtocol: UInt16 = 0x202
     /// Bits of loadflags and xloadflags.
@@ -25,10 +25,15 @@ struct SetupHeader {
     let preferredAddress: UInt64
     let initSize: UInt64
 
+    /// Whether the image carries the header's signature.
+    static func isPresent(in image: ImageReader) -> Bool {
+        (try? image.integer("the setup header", at: signatureOffset) as UInt32) == signature
+    }
+
     init(_ image: ImageReader) throws(BootError) {
-        guard try image.integer("the boot sector", at: 0x1FE) == Self.bootFlag,
-            try image.integer("the setup header", at: Self.signatureOffset) == Self.signature
-        else { throw .notAKernel(reason: "neither a Linux bzImage nor a multiboot kernel") }
+        guard Self.isPresent(in: image), try image.integer("the boot sector", at: 0x1FE) == Self.bootFlag else {
+            throw .notAKernel(reason: "neither a Linux bzImage nor a multiboot kernel")
+        }
         let version: UInt16 = try image.integer("the setup header", at: 0x206)
         guard version >= Self.oldestProtocol else {
             throw .protocolTooOld(version: version, oldest: Self.oldestProtocol)

@@ -1,0 +1,167 @@
+import Foundation
+import Testing
+
+/// One run of the built command.
+private struct CommandRun {
+    var code: Int32
+    var output: String
+    var errors: String
+
+    /// Runs `trapline` from the folder of the test's own executable, with nothing on standard input unless given.
+    init(_ arguments: [String], input: String? = nil) throws {
+        let folder = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+        let process = Process()
+        process.executableURL = folder.appendingPathComponent("trapline")
+        process.arguments = arguments
+        let (output, errors, source) = (Pipe(), Pipe(), Pipe())
+        process.standardOutput = output
+        process.standardError = errors
+        process.standardInput = source
+        try process.run()
+        if let input { try source.fileHandleForWriting.write(contentsOf: Data(input.utf8)) }
+        try source.fileHandleForWriting.close()
+        self.output = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        self.errors = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        code = process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+    }
+}
+
+/// A folder that is removed with its contents when the test is over.
+private final class TemporaryFolder {
+    let path: String
+
+    init() throws {
+        path = NSTemporaryDirectory() + "trapline-test-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String, _ bytes: [UInt8]) throws -> String {
+        try Data(bytes).write(to: URL(fileURLWithPath: path + "/" + name))
+        return path + "/" + name
+    }
+}
+
+/// Bad input: the arguments after `run`, with FOLDER for a folder of files, and what the one sentence says.
+private let badInputs: [(arguments: [String], says: String)] = [
+    (["--kernel", "FOLDER/none"], "cannot read FOLDER/none: No such file or directory"),
+    (["--kernel", "FOLDER"], "cannot read FOLDER: Is a directory"),
+    (["--kernel", "FOLDER/empty"], "FOLDER/empty: the file is empty"),
+    (["--kernel", "FOLDER/text"], "FOLDER/text: not a bootable kernel"),
+    (["--firmware", "FOLDER/text"], "FOLDER/text: a firmware image of 5 bytes, expected a multiple of 64 KB"),
+    (["--firmware", "FOLDER/rom", "--kernel", "FOLDER/rom"], "either --kernel or --firmware"),
+    (["--firmware", "FOLDER/rom", "--disk", "FOLDER/qcow2"], "FOLDER/qcow2: a qcow2 image, expected a raw one"),
+    (["--firmware", "FOLDER/rom", "--disk", "FOLDER/empty"], "FOLDER/empty: the image is empty"),
+    (["--initrd", "FOLDER/text"], "need --kernel"),
+    (["--exec", "true"], "need --kernel"),
+    (["--memory", "15M"], "'15M' is invalid for '--memory"),
+    (["--memory", "4G"], "'4G' is invalid for '--memory"),
+    (["--memory", "many"], "'many' is invalid for '--memory"),
+    (["--cpu", "z80"], "'z80' is invalid for '--cpu"),
+    (["--chipset", "none"], "'none' is invalid for '--chipset"),
+    (["--instructions-per-us", "0"], "'0' is invalid for '--instructions-per-us"),
+    (["--start-date", "yesterday"], "'yesterday' is invalid for '--start-date"),
+    (["--engine", "translator"], "there is no translator yet"),
+    (["--expect", "success"], "'success' is invalid for '--expect"),
+    (["--reset", "later"], "'later' is invalid for '--reset"),
+    (["--stdin", "file"], "'file' is invalid for '--stdin"),
+    (["--timeout", "-1"], "--timeout"),
+    (["--max-instructions", "0"], "--max-instructions is 0"),
+    (["--stop-on", ""], "the text for --stop-on is empty"),
+    (["--json-summary", "FOLDER/none/x"], "cannot write FOLDER/none/x: No such file or directory"),
+    (["--screen", "FOLDER"], "cannot write FOLDER: Is a directory"),
+    (["--frobnicate"], "Unknown option '--frobnicate'"),
+]
+
+struct CommandTests {
+    @Test(arguments: badInputs.indices) func badInputIsOneSentence(index: Int) throws {
+        let folder = try TemporaryFolder()
+        _ = try folder.file("empty", [])
+        _ = try folder.file("text", Array("hello".utf8))
+        _ = try folder.file("rom", [UInt8](repeating: 0xF4, count: 65536))
+        _ = try folder.file("qcow2", [0x51, 0x46, 0x49, 0xFB] + [UInt8](repeating: 0, count: 508))
+        func inFolder(_ text: String) -> String { text.replacingOccurrences(of: "FOLDER", with: folder.path) }
+        let (arguments, says) = badInputs[index]
+        let run = try CommandRun(["run"] + arguments.map(inFolder))
+        #expect(run.code == 2)
+        #expect(run.output == "")
+        #expect(run.errors.contains(inFolder(says)), "\(run.errors)")
+        #expect(run.errors.hasPrefix("trapline: ") && run.errors.split(separator: "\n").count == 1, "\(run.errors)")
+    }
+
+    @Test func theBuiltinGuestRunsAndIsSummarized() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/summary.json"
+        let run = try CommandRun(["run", "--json-summary", path])
+        #expect(run.code == 0)
+        #expect(run.output.hasSuffix("GUEST-DONE\r\n"))
+        #expect(run.errors.hasPrefix("trapline: the guest powered off after "))
+        let json = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path)))
+        let summary = try #require(json as? [String: Any])
+        #expect(summary["outcome"] as? String == "power-off")
+        #expect(summary["exit_value"] is NSNull)
+        #expect((summary["digest"] as? String)?.count == 32)
+        #expect((summary["instructions"] as? Int ?? 0) > 100_000)
+        let events = try #require(summary["events"] as? [String: Int])
+        #expect(events["swapgs"] == 2000 && events["cpuid"] ?? 0 > 1000 && events["interruptInstruction"] == 101)
+        for name in ["post", "virtual_ns", "wall_s", "mips", "engine", "machine"] { #expect(summary[name] != nil) }
+    }
+
+    @Test func exitCodesFollowTheOutcomeAndTheExpectation() throws {
+        for (arguments, code): ([String], Int32) in [
+            (["--stop-on", "ring 3"], 0), (["--fail-on", "ring 3"], 22), (["--max-instructions", "1000"], 18),
+            (["--max-instructions", "1000", "--expect", "limit"], 0), (["--expect", "limit"], 4),
+            (["--max-instructions", "1000", "--expect", "power-off"], 18), (["--expect", "power-off"], 0),
+        ] {
+            #expect(try CommandRun(["run"] + arguments).code == code, "\(arguments)")
+        }
+    }
+
+    @Test func aTextEndsTheRunAtItsLastByte() throws {
+        let run = try CommandRun(["run", "--stop-on", "interrupts    "])
+        #expect(run.output.hasSuffix("timer interrupts    "))
+    }
+
+    @Test func twoProcessesEndAlike() throws {
+        let folder = try TemporaryFolder()
+        let digests = try ["1", "2"].map { name in
+            let path = folder.path + "/" + name
+            _ = try CommandRun(["run", "--json-summary", path, "--chipset", "xtpic"])
+            let json = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path)))
+            return (json as? [String: Any])?["digest"] as? String
+        }
+        #expect(digests[0] != nil && digests[0] == digests[1])
+    }
+
+    @Test func snapshotsOnTheWayChangeNothing() throws {
+        let plain = try CommandRun(["run", "--memory", "16M", "--digest-every", "100000"])
+        let replaced = try CommandRun(["run", "--memory", "16M", "--digest-every", "100000", "--check-snapshots", "30011"])
+        func digests(_ run: CommandRun) -> [Substring] { run.errors.split(separator: "\n").filter { $0.hasPrefix("digest") } }
+        #expect(digests(plain).count == 2)
+        #expect(digests(plain) == digests(replaced))
+        #expect(plain.output == replaced.output)
+    }
+
+    @Test func aTripleFaultShowsTheRegisters() throws {
+        let folder = try TemporaryFolder()
+        let words: [UInt32] = [
+            0x1BAD_B002, 0x1_0000, 0 &- (0x1BAD_B002 &+ 0x1_0000), 0x10_0000, 0x10_0000, 0, 0x10_1000, 0x10_0020,
+        ]
+        let code: [UInt8] = [0x0F, 0x01, 0x1D, 0x30, 0x00, 0x10, 0x00, 0xCC] + [UInt8](repeating: 0, count: 16)
+        let bytes = words.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32($0 * 8)) } } + code
+        let run = try CommandRun(["run", "--kernel", try folder.file("kernel", bytes)])
+        #expect(run.code == 14)
+        for text in ["the guest triple-faulted at 0x100027", "bytes  cc", "rip 00100027", "cr0 ", "cs   0010"] {
+            #expect(run.errors.contains(text), "\(run.errors)")
+        }
+    }
+
+    @Test func qemuSpellingsAreAccepted() throws {
+        let folder = try TemporaryFolder()
+        let text = try folder.file("text", Array("hello".utf8))
+        let run = try CommandRun(["run", "-m", "32", "-kernel", text, "-append", "-m"])
+        #expect(run.code == 2 && run.errors.contains("not a bootable kernel"))
+    }
+}
