@@ -178,15 +178,19 @@ extension Processor {
 
     /// One instruction under TF, RF, an interrupt shadow or breakpoints, and the debug trap that may follow it.
     private func step() {
-        if cpu.pointee.flags & RFlags.rf == 0 && hitsInstructionBreakpoint() { return }
+        let resumes = cpu.pointee.flags & RFlags.rf != 0
+        if !resumes && cpu.pointee.interruptShadow != 2 && hitsInstructionBreakpoint() { return }
         let traps = cpu.pointee.flags & RFlags.tf != 0
         cpu.pointee.interruptShadow = 0
         cpu.pointee.flags &= ~RFlags.rf
         guard let head = findBlock() ?? fetchBlock() else { return }
-        let before = cpu.pointee.count
+        let (before, rip) = (cpu.pointee.count, cpu.pointee.rip)
+        let repeats = (head + 1).pointee.flags & (OperationFlags.rep | OperationFlags.repne) != 0
         cpu.pointee.deadline = before &+ 1
         runPartial(head, instructions: 1)
         cpu.restorePatched()
+        // RF lasts until a repeated instruction is through.
+        if resumes && repeats && cpu.pointee.rip == rip { cpu.pointee.flags |= RFlags.rf }
         if traps && cpu.pointee.pending == 0 && cpu.pointee.count != before {
             cpu.pointee.pendingDebug |= DebugStatus.singleStep
         }

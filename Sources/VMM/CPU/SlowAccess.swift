@@ -250,12 +250,21 @@ extension Processor {
 
     /// Data breakpoints (SDM volume 3, 17.2.5): a trap after the instruction.
     private func checkDataBreakpoints(_ linear: UInt64, _ size: Int, write: Bool, _ op: OperationPointer) {
+        checkBreakpoints(linear, size, types: write ? 1 << 1 | 1 << 3 : 1 << 3, op)
+    }
+
+    /// Port breakpoints, with CR4.DE.
+    func checkPortBreakpoints(_ port: UInt16, _ size: Int, _ op: OperationPointer) {
+        if cpu.pointee.cr4 & CR4.de != 0 { checkBreakpoints(UInt64(port), size, types: 1 << 2, op) }
+    }
+
+    /// Breakpoints of the DR7 types in the set `types`.
+    private func checkBreakpoints(_ linear: UInt64, _ size: Int, types: UInt64, _ op: OperationPointer) {
         let control = cpu.pointee.dr.7
         guard control & 0xff != 0 else { return }
         var hits: UInt64 = 0
         for index in 0..<4 where control & (3 << UInt64(index * 2)) != 0 {
-            let type = (control >> UInt64(16 + index * 4)) & 3
-            guard type == 3 || (type == 1 && write) else { continue }
+            guard types & (1 << ((control >> UInt64(16 + index * 4)) & 3)) != 0 else { continue }
             let length = [1, 2, 8, 4][Int((control >> UInt64(18 + index * 4)) & 3)] as UInt64
             let start = cpu_dr(cpu, Int32(index)).pointee & ~(length - 1)
             if linear < start &+ length && start < linear &+ UInt64(size) { hits |= 1 << UInt64(index) }

@@ -5,12 +5,14 @@ extension Processor {
     /// Reads a port on behalf of `op`.
     func readPort(_ port: UInt16, size: Int, _ op: OperationPointer) -> UInt32 {
         clock.count = cpu.count(before: op)
+        checkPortBreakpoints(port, size, op)
         return ports.read(port, size: size)
     }
 
     /// Writes a port on behalf of `op`.
     func writePort(_ port: UInt16, _ value: UInt32, size: Int, _ op: OperationPointer) {
         clock.count = cpu.count(before: op)
+        checkPortBreakpoints(port, size, op)
         ports.write(port, value, size: size)
     }
 }
