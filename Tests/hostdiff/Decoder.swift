@@ -76,3 +76,11 @@ func generalRegister(_ register: ZydisRegister) -> (number: Int, bytes: Int, isH
     }
     return nil
 }
+
+extension Decoder {
+    /// The instruction held is of the x87, MMX or SSE.
+    var usesFloatState: Bool {
+        ![ZYDIS_ISA_EXT_BASE, ZYDIS_ISA_EXT_LONGMODE, ZYDIS_ISA_EXT_PAUSE].contains(instruction.pointee.meta.isa_ext)
+            || [ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXRSTOR].contains(mnemonic)
+    }
+}

@@ -14,6 +14,8 @@ struct Template: Hashable {
     /// ModRM fields that select the instruction rather than an operand.
     var reg: UInt8?
     var rm: UInt8?
+    /// The low three bits of the opcode are a register.
+    var opcodeIsRegister = false
 }
 
 /// An instruction form: a mnemonic with the kinds and sizes of its operands, one encoding of them, in one code size.
@@ -128,6 +130,9 @@ struct FormGenerator {
             excluded[reason, default: []].insert(String(cString: ZydisMnemonicGetString(decoder.mnemonic)))
             return
         }
+        var template = template
+        template.opcodeIsRegister = FormGenerator.opcodeIsRegister(decoder)
+        if template.opcodeIsRegister { template.opcode &= 0xf8 }
         let key = FormGenerator.key(decoder)
         if let form = forms[key] {
             if !form.templates.contains(template) { form.templates.append(template) }
@@ -191,11 +196,12 @@ struct FormGenerator {
         }
     }
 
+    private static func opcodeIsRegister(_ decoder: Decoder) -> Bool {
+        (0..<decoder.operandCount).contains { decoder.operands[$0].encoding == ZYDIS_OPERAND_ENCODING_OPCODE }
+    }
+
     private static func maskedOpcode(_ decoder: Decoder) -> UInt8 {
-        let inOpcode = (0..<decoder.operandCount).contains {
-            decoder.operands[$0].encoding == ZYDIS_OPERAND_ENCODING_OPCODE
-        }
-        return inOpcode ? decoder.instruction.pointee.opcode & 0xf8 : decoder.instruction.pointee.opcode
+        opcodeIsRegister(decoder) ? decoder.instruction.pointee.opcode & 0xf8 : decoder.instruction.pointee.opcode
     }
 
     /// Such as `64 add r32, m32 [03]`.

@@ -13,7 +13,7 @@
 #pragma clang assume_nonnull begin
 
 /// State of the host CPU before and after an instruction. `fx` is an image of FXSAVE64.
-typedef struct __attribute__((aligned(64))) HostState {
+typedef struct __attribute__((aligned(16))) HostState {
     uint8_t fx[512];
     uint64_t gpr[16];   // RAX RCX RDX RBX RSP RBP RSI RDI R8 … R15
     uint64_t rip;
