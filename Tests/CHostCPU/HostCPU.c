@@ -4,6 +4,7 @@
 
 #include <asm/ldt.h>
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +37,11 @@ static const int caught[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
 HostState *hostcpu_state(void) { return &hostcpu_block; }
 uint8_t *hostcpu_memory(void) { return memory; }
 bool hostcpu_has_ldt(void) { return has_ldt; }
+
+bool hostcpu_is_amd(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && (ebx == signature_AMD_ebx || ebx == signature_HYGON_ebx);
+}
 
 // Called by the handler's assembly: copies the interrupted context into the state block.
 void hostcpu_capture(int signal, ucontext_t *context) {

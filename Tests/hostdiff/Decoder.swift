@@ -1,4 +1,5 @@
 import CZydis
+import VMM
 
 /// Decodes as the modelled CPU does: extensions that the CPU lacks are off in Zydis, so that the older instruction in
 /// their place is seen. One instruction is held at a time.
@@ -21,6 +22,7 @@ final class Decoder {
         ] {
             ZydisDecoderEnableMode(&decoder, absent, 0)
         }
+        ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, testedModel.usesAMDBranches ? 1 : 0)
         ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL)
     }
 

@@ -1,4 +1,5 @@
 import CZydis
+import VMM
 
 /// Writes random encodings of a form.
 struct Encoder {
@@ -23,7 +24,7 @@ struct Encoder {
     }
 
     private var matches: Bool {
-        CPUFeatures.has(decoder.instruction.pointee) && FormGenerator.key(decoder) == form.key
+        testedModel.accepts(decoder.instruction.pointee) && FormGenerator.key(decoder) == form.key
             && Exclusions.reason(decoder) == nil
     }
 

@@ -1,4 +1,5 @@
 import CZydis
+import VMM
 
 /// How to write an instruction of a form: what is fixed; the rest of the encoding is random.
 struct Template: Hashable {
@@ -112,7 +113,7 @@ struct FormGenerator {
         bytes.append(template.opcode)
         if let modRM { bytes.append(modRM) }
         while bytes.count < 15 { bytes.append(0) }
-        return bytes.withUnsafeBytes { decoder.decode($0) } && CPUFeatures.has(decoder.instruction.pointee)
+        return bytes.withUnsafeBytes { decoder.decode($0) } && testedModel.accepts(decoder.instruction.pointee)
     }
 
     /// Leaves the ModRM fields that encode an operand to chance.

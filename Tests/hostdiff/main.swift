@@ -111,7 +111,7 @@ if let failure = hostcpu_start() {
     print("hostdiff: \(failure)")
     exit(2)
 }
-let side: Side = options.hostOnly ? RecordedSide() : makeEngineSide()
+let side: Side = options.hostOnly ? RecordedSide() : EngineSide()
 let runner = Runner(options, other: side)
 let start = now()
 if options.caseFiles.isEmpty { runForms(options, runner) } else { runFiles(options, runner) }

@@ -71,6 +71,9 @@ const char *_Nullable hostcpu_start(void);
 /// Whether the kernel made the segments of the local descriptor table (it may be built without 16-bit segments).
 bool hostcpu_has_ldt(void);
 
+/// Whether the host follows AMD where the vendors differ.
+bool hostcpu_is_amd(void);
+
 /// The state block that hostcpu_run reads and replaces. It lives as long as the process.
 HostState *hostcpu_state(void);
 
