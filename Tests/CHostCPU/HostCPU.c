@@ -30,9 +30,9 @@ enum { PAGE = 4096, HWCAP2_FSGSBASE_BIT = 1 << 1, LDT_WRITE = 0x11 };
 
 static uint8_t *memory;
 static bool has_ldt;
-static unsigned watchdog;
 static uint8_t signal_stack[1 << 16] __attribute__((aligned(64)));
 static const int caught[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
+static struct sigaction previous[sizeof caught / sizeof caught[0]];
 
 HostState *hostcpu_state(void) { return &hostcpu_block; }
 uint8_t *hostcpu_memory(void) { return memory; }
@@ -59,22 +59,36 @@ void hostcpu_capture(int signal, ucontext_t *context) {
     memcpy(hostcpu_block.fx, context->uc_mcontext.fpregs, sizeof hostcpu_block.fx);
 }
 
-// A signal outside hostcpu_run is this process's own: let it happen again without a handler.
-void hostcpu_stray(int signal_number) { signal(signal_number, SIG_DFL); }
+static char form_name[256];
+static int case_number;
+
+void hostcpu_note(const char *form, int number) {
+    if (form) snprintf(form_name, sizeof form_name, "%s", form);
+    case_number = number;
+}
+
+static void report(const char *event) {
+    char line[400];
+    int length = snprintf(line, sizeof line, "hostdiff: %s in --form '%s' --case %d\n", event, form_name, case_number);
+    (void)!write(2, line, (size_t)length);
+}
+
+// A signal outside hostcpu_run is this process's own: let it happen again as it would have without the handler.
+void hostcpu_stray(int signal_number) {
+    report(strsignal(signal_number));
+    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
+        if (caught[i] == signal_number) sigaction(signal_number, &previous[i], NULL);
+}
 
 static void watchdog_expired(int signal_number) {
     (void)signal_number;
-    static const char text[] = "hostdiff: the tested code does not end\n";
-    if (hostcpu_running) {
-        (void)!write(2, text, sizeof text - 1);
-        _exit(3);
-    }
+    report("the code does not end");
+    _exit(3);
 }
 
 void hostcpu_set_watchdog(unsigned seconds) {
     struct sigaction action = {.sa_handler = watchdog_expired, .sa_flags = SA_ONSTACK | SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
-    watchdog = seconds;
     alarm(seconds);
 }
 
@@ -146,7 +160,7 @@ const char *hostcpu_start(void) {
     for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++) {
         struct sigaction action = {.sa_sigaction = hostcpu_handler,
                                    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
-        if (sigaction(caught[i], &action, NULL) != 0) return "no signal handler";
+        if (sigaction(caught[i], &action, &previous[i]) != 0) return "no signal handler";
     }
     return NULL;
 }

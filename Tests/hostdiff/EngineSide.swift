@@ -24,6 +24,7 @@ final class EngineSide: Side {
 
     private static let kernelBase: UInt64 = 0xffff_ffff_8000_0000
     private static let kernelCS: UInt16 = 0x10, tssSelector: UInt16 = 0x40
+    private static let tssLimit: UInt16 = 0x67
     private static let handlerSpacing: UInt64 = 16
     /// No case runs longer: a repeated instruction ends at the window's end.
     private static let countLimit: UInt64 = 1 << 20
@@ -99,6 +100,7 @@ final class EngineSide: Side {
         store(UInt64(0x00af_9b00_0000_ffff), Physical.gdt + UInt64(EngineSide.kernelCS))
         store(UInt64(0x00cf_9300_0000_ffff), Physical.gdt + UInt64(EngineSide.kernelCS) + 8)
         store(EngineSide.kernelBase + Physical.stackTop, Physical.tss + 4)  // RSP0
+        store(EngineSide.tssLimit + 1, Physical.tss + 0x66)  // no I/O permission bits
     }
 
     private func enterLongMode() {
@@ -110,7 +112,7 @@ final class EngineSide: Side {
         state.pointee.idtr = DescriptorTable(base: EngineSide.kernelBase + Physical.idt, limit: 0xfff)
         state.pointee.gdtr = DescriptorTable(base: EngineSide.kernelBase + Physical.gdt, limit: 0xff)
         state.segment(SegmentIndex.tr).pointee = SegmentRegister(
-            base: EngineSide.kernelBase + Physical.tss, limit: 0x67, selector: EngineSide.tssSelector, attributes: 0x8b)
+            base: EngineSide.kernelBase + Physical.tss, limit: UInt32(EngineSide.tssLimit), selector: EngineSide.tssSelector, attributes: 0x8b)
         state.updateMode()
         processor.pagingChanged()
         processor.modeChanged()

@@ -34,6 +34,8 @@ final class Runner {
     /// Forms of which no case ran to its end, and which are not privileged.
     private var alwaysFault: [String] = []
     private static let casesPerEncoding = 4
+    /// A form takes milliseconds; one that takes this long loops.
+    private static let secondsPerForm: UInt32 = 60
 
     init(_ options: Options, other: Side) {
         self.options = options
@@ -50,6 +52,8 @@ final class Runner {
         var failures = 0, completed = 0
         var encoding = -1
         forms += 1
+        hostcpu_note(form.name, 0)
+        hostcpu_set_watchdog(Runner.secondsPerForm)
         for number in options.onlyCase.map({ $0..<$0 + 1 }) ?? 0..<options.casesPerForm {
             if number / Runner.casesPerEncoding != encoding {
                 if encoding >= 0 { remove(generator.test) }
@@ -63,6 +67,7 @@ final class Runner {
                 place(generator.test)
             }
             var random = Random(options.seed, name, UInt64(number), 2)
+            hostcpu_note(nil, Int32(number))
             generator.chooseInputs(&random)
             let difference = compare(generator.test, generator.decoder)
             if host.output.pointee.vector == 3 { completed += 1 }

@@ -83,7 +83,10 @@ uint8_t *hostcpu_memory(void);
 /// Runs from the state block until an exception.
 void hostcpu_run(void);
 
-/// Kills the process with a line on standard error if one hostcpu_run lasts this long: the code loops.
+/// Names what runs now, for the line on standard error that a crash or the watchdog leaves. The form is copied.
+void hostcpu_note(const char *_Nullable form, int number);
+
+/// Kills the process with a line on standard error unless called again in time: the tested code loops.
 void hostcpu_set_watchdog(unsigned seconds);
 
 #pragma clang assume_nonnull end
