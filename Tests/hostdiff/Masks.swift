@@ -1,0 +1,115 @@
+import CHostCPU
+import CZydis
+
+/// What the manuals leave undefined after an instruction, and therefore is not compared.
+struct Masks {
+    /// RFLAGS bits that are compared.
+    var flags: UInt64 = ~0
+    /// FSW bits that are compared.
+    var fsw: UInt16 = 0xffff
+    /// A general register of which only some bits are compared.
+    var register: (number: Int, mask: UInt64)?
+    /// Vector and x87 values are compared only to so many bits of relative precision.
+    var tolerance: Tolerance = .exact
+
+    enum Tolerance { case exact, approximation32, transcendental }
+
+    private enum Flag {
+        static let cf: UInt64 = 1, af: UInt64 = 1 << 4, of: UInt64 = 1 << 11
+        static let arithmetic: UInt64 = 0x8d5
+    }
+
+    init(_ decoder: Decoder, _ test: TestCase) {
+        let instruction = decoder.instruction.pointee
+        if let cpuFlags = instruction.cpu_flags { flags = ~(UInt64(cpuFlags.pointee.undefined) & Flag.arithmetic) }
+        if let undefined = Masks.shiftFlags(decoder, test) { flags = ~undefined }
+        if let fpuFlags = instruction.fpu_flags {
+            let undefined = fpuFlags.pointee.undefined
+            fsw = ~(UInt16(undefined & 7) << 8 | UInt16(undefined >> 3 & 1) << 14)
+        }
+        switch decoder.mnemonic {
+        case ZYDIS_MNEMONIC_BSWAP where decoder.operands[0].size == 16:
+            register = generalRegister(decoder.operands[0].reg.value).map { ($0.number, ~0xffff) }
+        case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
+            if Masks.shiftsTooFar(decoder, test), decoder.operands[0].isRegister {
+                register = generalRegister(decoder.operands[0].reg.value).map { ($0.number, ~0xffff) }
+            }
+        case ZYDIS_MNEMONIC_RCPPS, ZYDIS_MNEMONIC_RCPSS, ZYDIS_MNEMONIC_RSQRTPS, ZYDIS_MNEMONIC_RSQRTSS:
+            tolerance = .approximation32
+        case ZYDIS_MNEMONIC_F2XM1, ZYDIS_MNEMONIC_FYL2X, ZYDIS_MNEMONIC_FYL2XP1, ZYDIS_MNEMONIC_FPTAN,
+            ZYDIS_MNEMONIC_FPATAN, ZYDIS_MNEMONIC_FSIN, ZYDIS_MNEMONIC_FCOS, ZYDIS_MNEMONIC_FSINCOS:
+            tolerance = .transcendental
+        default: break
+        }
+    }
+
+    /// The count of a shift or rotation, masked as the CPU does; nil for other instructions.
+    private static func shiftCount(_ decoder: Decoder, _ test: TestCase) -> UInt64? {
+        switch decoder.mnemonic {
+        case ZYDIS_MNEMONIC_SHL, ZYDIS_MNEMONIC_SHR, ZYDIS_MNEMONIC_SAR, ZYDIS_MNEMONIC_ROL, ZYDIS_MNEMONIC_ROR,
+            ZYDIS_MNEMONIC_RCL, ZYDIS_MNEMONIC_RCR, ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
+            let operand = decoder.operands[decoder.visibleOperands - 1]
+            let count = operand.isImmediate ? operand.imm.value.u : test.gpr[1]
+            return count & (decoder.operands[0].size == 64 ? 63 : 31)
+        default: return nil
+        }
+    }
+
+    private static func isDoubleShift(_ decoder: Decoder) -> Bool {
+        decoder.mnemonic == ZYDIS_MNEMONIC_SHLD || decoder.mnemonic == ZYDIS_MNEMONIC_SHRD
+    }
+
+    /// SHLD or SHRD by more than the operand's size: everything is undefined.
+    private static func shiftsTooFar(_ decoder: Decoder, _ test: TestCase) -> Bool {
+        isDoubleShift(decoder) && shiftCount(decoder, test)! > UInt64(decoder.operands[0].size)
+    }
+
+    /// Undefined flags of shifts and rotations (SDM volume 2, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD).
+    private static func shiftFlags(_ decoder: Decoder, _ test: TestCase) -> UInt64? {
+        guard let count = shiftCount(decoder, test) else { return nil }
+        if count == 0 { return 0 }
+        if shiftsTooFar(decoder, test) { return Flag.arithmetic }
+        var undefined = count == 1 ? 0 : Flag.of
+        switch decoder.mnemonic {
+        case ZYDIS_MNEMONIC_SHL, ZYDIS_MNEMONIC_SHR:
+            undefined |= Flag.af
+            if count >= UInt64(decoder.operands[0].size) { undefined |= Flag.cf }
+        case ZYDIS_MNEMONIC_SAR, ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD: undefined |= Flag.af
+        default: break
+        }
+        return undefined
+    }
+
+    /// Notes the parts of memory that the instruction leaves undefined: instruction and operand pointers of the x87, the
+    /// upper part of a pushed segment register, results of double shifts that go too far.
+    static func addIgnoredMemory(_ generator: CaseGenerator) {
+        let decoder = generator.decoder, test = generator.test
+        var address: UInt64 = 0
+        for index in (0..<decoder.operandCount).reversed() where decoder.operands[index].isMemory {
+            address = generator.linearAddress(decoder.operands[index])
+        }
+        func ignore(_ range: ClosedRange<UInt64>) {
+            test.ignoredMemory.append((address &+ range.lowerBound, range.count))
+        }
+        let wide = decoder.instruction.pointee.operand_width != 16
+        switch decoder.mnemonic {
+        case ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXSAVE64:
+            ignore(6...23)
+            ignore(28...31)
+        case ZYDIS_MNEMONIC_FNSTENV, ZYDIS_MNEMONIC_FNSAVE: wide ? ignore(12...27) : ignore(6...13)
+        case ZYDIS_MNEMONIC_PUSH where isSegment(decoder.operands[0]):
+            let size = UInt64(decoder.operands[0].size == 16 ? decoder.instruction.pointee.operand_width / 8 : 4)
+            if size > 2 {
+                address = address &- size
+                ignore(2...size - 1)
+            }
+        case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
+            if shiftsTooFar(decoder, test), decoder.operands[0].isMemory { ignore(0...1) }
+        default: break
+        }
+    }
+
+    private static func isSegment(_ operand: ZydisDecodedOperand) -> Bool {
+        operand.isRegister && ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_SEGMENT
+    }
+}

@@ -1,0 +1,62 @@
+import CHostCPU
+
+/// One instruction with all its inputs. Both sides run it; neither changes it.
+final class TestCase {
+    let mode: CodeMode
+    /// The instruction's bytes.
+    var bytes: [UInt8] = []
+    /// Where it starts in the code page.
+    var codeOffset = 0x100
+    /// Registers before the instruction. Owned by this object.
+    let input: UnsafeMutablePointer<HostState>
+    /// Bytes of the backing memory that differ from `Window.pristine`; later ones win.
+    private(set) var patches: [(offset: Int, byte: UInt8)] = []
+    /// Linear ranges that the instruction fills with what no manual defines.
+    var ignoredMemory: [(address: UInt64, count: Int)] = []
+
+    init(mode: CodeMode) {
+        self.mode = mode
+        input = .allocate(capacity: 1)
+        input.initialize(to: HostState())
+        FXImage.initialize(fx)
+    }
+
+    deinit { input.deallocate() }
+
+    /// The FXSAVE64 image in `input`.
+    var fx: UnsafeMutableRawPointer { UnsafeMutableRawPointer(input) }
+
+    /// The general registers in `input`.
+    var gpr: UnsafeMutablePointer<UInt64> { input.generalRegisters }
+
+    func removePatches() {
+        patches.removeAll(keepingCapacity: true)
+        ignoredMemory.removeAll(keepingCapacity: true)
+    }
+
+    /// Makes the byte at a linear address hold `byte` before the instruction, if the window has it and it is not code.
+    func patch(_ linear: UInt64, _ byte: UInt8) {
+        guard let offset = Window.backing(linear & mode.linearMask), offset < Window.dataBytes else { return }
+        patches.append((offset, byte))
+    }
+
+    /// The same for the low `count` bytes of `value`.
+    func patch(_ linear: UInt64, _ value: UInt64, count: Int) {
+        for index in 0..<count {
+            patch(linear &+ UInt64(index), UInt8(truncatingIfNeeded: value >> UInt64(index * 8)))
+        }
+    }
+
+    /// The linear address of the instruction.
+    var linearRIP: UInt64 {
+        mode == .bits64 ? input.pointee.rip
+            : (Segment.named(input.pointee.cs)?.base ?? 0) &+ input.pointee.rip & 0xffff_ffff
+    }
+}
+
+extension UnsafeMutablePointer where Pointee == HostState {
+    /// RAX to R15, inside the block pointed to.
+    var generalRegisters: UnsafeMutablePointer<UInt64> {
+        (UnsafeMutableRawPointer(self) + FXImage.bytes).assumingMemoryBound(to: UInt64.self)
+    }
+}
