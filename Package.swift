@@ -3,7 +3,11 @@ import PackageDescription
 
 // Swift 6 language mode isolates top-level globals to the main actor, which puts a check into the
 // engine's hot paths; the engine owns its one thread, so these targets stay in mode 5.
-let engineSettings: [SwiftSetting] = [.swiftLanguageMode(.v5)]
+// Run-time exclusivity checks on class properties cost a call each; one thread and no reentrant
+// access to a property under modification make them pointless there. Bounds and overflow checks stay.
+let engineSettings: [SwiftSetting] = [
+    .swiftLanguageMode(.v5), .unsafeFlags(["-enforce-exclusivity=unchecked"]),
+]
 
 let package = Package(
     name: "trapline",

@@ -50,6 +50,12 @@ typedef struct DataCacheEntry {
     uint64_t spare;
 } DataCacheEntry;
 
+/// One entry of the modelled TLB.
+typedef struct TLBEntry {
+    uint64_t tag;    // linear page address (aligned to the entry's page size) with bit 0 set; 0 when empty
+    uint64_t frame;  // physical page address with TLBFlags in its low bits
+} TLBEntry;
+
 /// An x87 register: the 80-bit value, in the first ten bytes; the rest is zero.
 typedef struct X87Register {
     uint64_t significand;
@@ -156,11 +162,26 @@ struct CPUState {
     EventRecord *_Nullable events;  // the sink's buffer, NULL with no sink attached
     uint32_t eventCount, eventCapacity;
     uint64_t eventCounts[128];      // by EventKind
+    // What finding the next block needs, all owned by the Processor and valid as long as it lives.
+    TLBEntry *fetchEntries;         // the fetch TLB: 1,024 small, then 64 large entries
+    uint32_t *blockBuckets;         // the block cache's hash: arena slot of the first block in each bucket
+    void *blockArena;
+    uint64_t physicalMask;          // of physical addresses: the model's width, without bit 20 while A20 is masked
     void *processor;                // unretained Processor that owns this state
 };
 
 /// Sets every byte of the state to zero, pointers included.
 static inline void cpu_clear(CPUState *cpu) { __builtin_memset(cpu, 0, sizeof *cpu); }
+
+/// Sets everything to zero that RESET# touches: all but the virtual count and what belongs to the host.
+static inline void cpu_reset(CPUState *cpu) {
+    CPUState old = *cpu;
+    cpu_clear(cpu);
+    cpu->count = old.count;
+    cpu->position = old.position;
+    cpu->dataCache = old.dataCache;
+    __builtin_memcpy(&cpu->events, &old.events, sizeof(CPUState) - offsetof(CPUState, events));
+}
 
 static inline SegmentRegister *cpu_segment(CPUState *cpu, int index) { return &cpu->segments[index & 7]; }
 static inline uint64_t *cpu_gpr(CPUState *cpu, int index) { return &cpu->gpr[index & 15]; }

@@ -29,8 +29,8 @@ final class BlockCache {
     private static let capacity = 1 << 20
     private static let buckets = 1 << 17
     /// The arena, one mapping owned here. A slot number below `used` is inside it.
-    private let arena: UnsafeMutableRawPointer
-    private let hash: UnsafeMutablePointer<UInt32>
+    let arena: UnsafeMutableRawPointer
+    let hash: UnsafeMutablePointer<UInt32>
     private let frameFirst: UnsafeMutablePointer<UInt32>
     private let frameCount: Int
     private var used = 1
@@ -77,9 +77,16 @@ final class BlockCache {
 
     /// The head of the block at `physical` in `mode`, if it is decoded.
     @inline(__always) func find(_ physical: UInt64, _ mode: UInt32) -> OperationPointer? {
-        var slot = hash[BlockCache.bucket(physical, mode)]
+        BlockCache.find(physical, mode, buckets: hash, arena: arena)
+    }
+
+    /// The same in a cache given by its memory.
+    @inline(__always) static func find(
+        _ physical: UInt64, _ mode: UInt32, buckets: UnsafeMutablePointer<UInt32>, arena: UnsafeMutableRawPointer
+    ) -> OperationPointer? {
+        var slot = buckets[bucket(physical, mode)]
         while slot != 0 {
-            let candidate = block(slot)
+            let candidate = (arena + Int(slot) &* MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
             if candidate.pointee.physical == physical && candidate.pointee.mode == mode {
                 return BlockCache.head(candidate)
             }

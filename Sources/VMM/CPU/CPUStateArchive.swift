@@ -4,13 +4,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// State after RESET# (SDM volume 3, table 10-1). Pointers to the processor's tables, event counts and the virtual
     /// count stay.
     func resetState(_ model: CPUModel) {
-        let (processor, cache, count) = (pointee.processor, pointee.dataCache, pointee.count)
-        let (events, eventCount, eventCapacity) = (pointee.events, pointee.eventCount, pointee.eventCapacity)
-        let counts = pointee.eventCounts
-        cpu_clear(self)
-        (pointee.processor, pointee.dataCache, pointee.count) = (processor, cache, count)
-        (pointee.events, pointee.eventCount, pointee.eventCapacity) = (events, eventCount, eventCapacity)
-        pointee.eventCounts = counts
+        cpu_reset(self)
         let data = SegmentAttributes.present | SegmentAttributes.user | SegmentAttributes.writable
             | SegmentAttributes.accessed
         for index in 0..<6 {

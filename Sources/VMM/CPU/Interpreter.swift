@@ -21,14 +21,14 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// The operation after a block's last instruction: control runs on.
     func fallThrough(_ op: OperationPointer) -> Next {
-        jump(to: truncateRIP(pointee.blockRIP &+ UInt64(op.pointee.offset)))
+        branch(to: truncateRIP(pointee.blockRIP &+ UInt64(op.pointee.offset)), op)
     }
 
     /// Continues at `rip`, already cut to the code size, at the end of a block. `count` is exact there.
     @inline(__always) func jump(to rip: UInt64) -> Next {
         pointee.rip = rip
         guard pointee.patched == nil else { return nil }
-        return processor.findBlock()
+        return findBlock()
     }
 
     /// A direct branch at the end of a block, to `rip`. Branches inside a page are linked: the page they are on is the
@@ -41,35 +41,38 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     @inline(never) private func linkBranch(_ op: OperationPointer) -> Next {
-        guard let head = processor.findBlock() else { return nil }
+        guard let head = findBlock() else { return nil }
         let from = (pointee.blockRIP &+ UInt64(op.pointee.offset)) & pageMask
         if from == pointee.rip & pageMask && pointee.blockRIP & pageMask == from { op.pointee.link = head }
         return head
     }
 }
 
-extension Processor {
+extension UnsafeMutablePointer where Pointee == CPUState {
     /// Where RIP points, as a linear address.
     @inline(__always) var linearRIP: UInt64 {
-        cpu.is64Bit ? cpu.pointee.rip : (cpu.pointee.segments.1.base &+ cpu.pointee.rip) & 0xffff_ffff
+        is64Bit ? pointee.rip : (pointee.segments.1.base &+ pointee.rip) & 0xffff_ffff
     }
 
     /// The decoded block at RIP, if the modelled TLB and the cache have it at hand; otherwise nil, and the run loop does
     /// the rest.
     @inline(__always) func findBlock() -> OperationPointer? {
         let linear = linearRIP
-        var physical = linear & physicalMask
-        if isPaging {
-            let shift = largeShift
-            guard let (slot, entry) = fetchTLB.lookup(linear, largeShift: shift) else { return nil }
-            let needed: UInt64 = cpu.pointee.cpl == 3 ? TLBFlags.user : 0
-            guard entry.frame & needed == needed, entry.frame & TLBFlags.noExecute == 0 else { return nil }
+        var physical = linear
+        if pointee.cr0 & CR0.pg != 0 {
+            let shift: UInt64 = pointee.cr4 & CR4.pae != 0 ? 21 : 22
+            guard let (slot, entry) = TLB.lookup(linear, in: pointee.fetchEntries, largeShift: shift) else { return nil }
+            let needed: UInt64 = pointee.cpl == 3 ? TLBFlags.user : 0
+            guard entry.frame & (needed | TLBFlags.noExecute) == needed else { return nil }
             let pageBits: UInt64 = slot < TLB.smallEntries ? 0xfff : (1 << shift) - 1
-            physical = ((entry.frame & pageMask) | (linear & pageBits)) & physicalMask
+            physical = (entry.frame & pageMask) | (linear & pageBits)
         }
-        return blocks.find(physical, cpu.pointee.mode)
+        return BlockCache.find(
+            physical & pointee.physicalMask, pointee.mode, buckets: pointee.blockBuckets, arena: pointee.blockArena)
     }
+}
 
+extension Processor {
     // MARK: Run loop
 
     /// Executes until `clock` counts `limit`, or something else needs the machine. RIP, count and `clock` are exact then.
@@ -133,7 +136,7 @@ extension Processor {
 
     /// Runs linked blocks until one goes back.
     private func runBlocks() {
-        guard let head = findBlock() ?? fetchBlock() else { return }
+        guard let head = cpu.findBlock() ?? fetchBlock() else { return }
         guard head.pointee.handler(cpu, head) != nil else { return finishPartial(head) }
         var op = head + 1
         while let next = op.pointee.handler(cpu, op) { op = next }
@@ -183,7 +186,7 @@ extension Processor {
         let traps = cpu.pointee.flags & RFlags.tf != 0
         cpu.pointee.interruptShadow = 0
         cpu.pointee.flags &= ~RFlags.rf
-        guard let head = findBlock() ?? fetchBlock() else { return }
+        guard let head = cpu.findBlock() ?? fetchBlock() else { return }
         let (before, rip) = (cpu.pointee.count, cpu.pointee.rip)
         let repeats = (head + 1).pointee.flags & (OperationFlags.rep | OperationFlags.repne) != 0
         cpu.pointee.deadline = before &+ 1
@@ -200,7 +203,7 @@ extension Processor {
     private func hitsInstructionBreakpoint() -> Bool {
         let control = cpu.pointee.dr.7
         guard control & 0xff != 0 else { return false }
-        let linear = linearRIP
+        let linear = cpu.linearRIP
         var hits: UInt64 = 0
         for index in 0..<4 where control & (3 << UInt64(index * 2)) != 0 && (control >> UInt64(16 + index * 4)) & 3 == 0 {
             if cpu_dr(cpu, Int32(index)).pointee == linear { hits |= 1 << UInt64(index) }
@@ -217,7 +220,7 @@ extension Processor {
     /// at again.
     private func fetchBlock() -> OperationPointer? {
         blocks.flushIfRequested()
-        let linear = linearRIP
+        let linear = cpu.linearRIP
         if cpu.is64Bit {
             guard isCanonical(linear) else {
                 cpu.setFault(ExceptionVector.gp, code: 0)
@@ -296,7 +299,7 @@ extension Processor {
     func crossingBlockHolds(_ head: OperationPointer) -> Bool {
         let block = BlockCache.block(ofHead: head)
         guard block.pointee.secondPage != ~0 else { return true }
-        let linear = linearRIP
+        let linear = cpu.linearRIP
         let next = ((linear & pageMask) &+ pageSize) & (cpu.is64Bit ? ~0 : 0xffff_ffff)
         guard let address = translate(next, [.fetch], cpl: cpu.pointee.cpl) else { return false }
         if address & pageMask == block.pointee.secondPage { return true }

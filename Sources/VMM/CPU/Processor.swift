@@ -31,7 +31,10 @@ package final class Processor: Archivable {
     var builder: BlockBuilder
 
     /// Physical addresses are cut to this: the model's width, without bit 20 while A20 is masked.
-    var physicalMask: UInt64
+    var physicalMask: UInt64 {
+        get { cpu.pointee.physicalMask }
+        set { cpu.pointee.physicalMask = newValue }
+    }
     private(set) var a20Enabled = true
     var stopRequested = false
 
@@ -59,7 +62,10 @@ package final class Processor: Archivable {
         cpu_clear(cpu)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
-        physicalMask = (1 << model.physicalAddressBits) - 1
+        cpu.pointee.physicalMask = (1 << model.physicalAddressBits) - 1
+        cpu.pointee.fetchEntries = fetchTLB.entries
+        cpu.pointee.blockBuckets = blocks.hash
+        cpu.pointee.blockArena = blocks.arena
         cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
         cpu.pointee.dataCache = dataCaches.supervisor
         memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }

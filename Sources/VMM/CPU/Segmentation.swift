@@ -51,7 +51,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// Linear address of the next instruction, valid between blocks.
-    package var nextLinearAddress: UInt64 { processor.linearRIP }
+    package var nextLinearAddress: UInt64 { linearRIP }
 
     private var allUnchecked: UInt32 { 0x3f * ModeKey.unchecked(0) }
 

@@ -1,13 +1,5 @@
 import CEngine
 
-/// One entry of the modelled TLB.
-package struct TLBEntry {
-    /// Linear page address (aligned to the entry's page size) with bit 0 set; 0 when empty.
-    package var tag: UInt64 = 0
-    /// Physical page address with `TLBFlags` in its low bits.
-    package var frame: UInt64 = 0
-}
-
 /// Low bits of `TLBEntry.frame`: rights and cached bits, combined over all levels of the walk.
 package enum TLBFlags {
     package static let writable: UInt64 = 1 << 0
@@ -26,7 +18,7 @@ package struct TLB {
     package static let largeEntries = 64
 
     /// Both arrays in one allocation, small entries first. Owned here; `deallocate` frees it.
-    private let entries: UnsafeMutablePointer<TLBEntry>
+    let entries: UnsafeMutablePointer<TLBEntry>
     /// Slots filled since they were last flushed as non-global, each at most once. Owned here.
     private let filled: UnsafeMutablePointer<UInt16>
     private let isListed: UnsafeMutablePointer<Bool>
@@ -58,6 +50,13 @@ package struct TLB {
 
     /// Finds the entry that translates `linear`; `largeShift` as the paging mode says.
     @inline(__always) package func lookup(_ linear: UInt64, largeShift: UInt64) -> (slot: Int, entry: TLBEntry)? {
+        TLB.lookup(linear, in: entries, largeShift: largeShift)
+    }
+
+    /// The same in a TLB given by its entries.
+    @inline(__always) static func lookup(
+        _ linear: UInt64, in entries: UnsafeMutablePointer<TLBEntry>, largeShift: UInt64
+    ) -> (slot: Int, entry: TLBEntry)? {
         let small = TLB.slot(linear, largeShift: nil)
         if entries[small].tag == (linear & pageMask) | 1 { return (small, entries[small]) }
         let large = TLB.slot(linear, largeShift: largeShift)

@@ -1,118 +1,135 @@
-/// The A20 gate as the wire that its two sources drive together: open if either opens it.
-package final class A20Gate: Archivable {
-    private var keyboard = false
-    private var fast = true
-    private let onChange: (Bool) -> Void
-
-    /// - Parameter onChange: called with whether address bit 20 passes.
-    package init(onChange: @escaping (Bool) -> Void) { self.onChange = onChange }
-
-    package var isOpen: Bool { keyboard || fast }
-
-    /// The keyboard controller's output port bit 1.
-    package func setKeyboard(_ open: Bool) {
-        keyboard = open
-        onChange(isOpen)
-    }
-
-    /// Port 0x92 bit 1.
-    package func setFast(_ open: Bool) {
-        fast = open
-        onChange(isOpen)
-    }
-
-    package var isFastOpen: Bool { fast }
-    package var isKeyboardOpen: Bool { keyboard }
-
-    /// At reset the fast gate is open, so that firmware can run above 1 MB.
-    package func reset() {
-        keyboard = false
-        fast = true
-        onChange(true)
-    }
-
-    package func archive(_ archive: StateArchive) {
-        archive.field("keyboard", &keyboard)
-        archive.field("fast", &fast)
-    }
+/// How far a reset reaches.
+package enum ResetKind: UInt8 {
+    /// The processor alone, by INIT; memory and devices keep their state.
+    case processor
+    /// The whole machine.
+    case system
 }
 
-/// The PC's single-byte ports that belong to no larger device: fast A20 and reset (0x92), reset control (0xCF9),
-/// coprocessor error (0xF0), POST codes (0x80, 0x190), debug consoles (0xE9, 0x402) and isa-debug-exit (0xF4).
+/// The A20 gate. Several devices switch it; the last one to do so decides, and all of them show its state.
+package final class A20Gate: Archivable {
+    /// Whether address bit 20 passes.
+    package private(set) var isOpen = true
+    private let onA20: (Bool) -> Void
+
+    /// - Parameter onA20: called when the gate changes. It is not called by a restore: the processor has its own state.
+    package init(onA20: @escaping (Bool) -> Void) { self.onA20 = onA20 }
+
+    package func set(_ open: Bool) {
+        guard open != isOpen else { return }
+        isOpen = open
+        onA20(open)
+    }
+
+    /// Back to the state after power-on: open, so that firmware can run above 1 MB.
+    package func reset() { set(true) }
+
+    package func archive(_ archive: StateArchive) { archive.field("isOpen", &isOpen) }
+}
+
+/// The ports of a PC that belong to no larger device: fast A20 and reset (0x92), reset control (0xCF9), coprocessor
+/// error (0xF0, 0xF1), POST codes (0x80, 0x190), debug consoles (0xE9, 0x402) and the exit port (0xF4).
+/// See 82371SB, sections 2.5.5 to 2.5.7.
 package final class SystemPorts: PortDevice, Archivable {
     private enum Port {
-        static let post: UInt16 = 0x80, fastA20: UInt16 = 0x92, debugConsole: UInt16 = 0xE9
-        static let clearFERR: UInt16 = 0xF0, resetCoprocessor: UInt16 = 0xF1, debugExit: UInt16 = 0xF4
-        static let secondPOST: UInt16 = 0x190, firmwareConsole: UInt16 = 0x402, resetControl: UInt16 = 0xCF9
+        static let post: UInt16 = 0x80
+        static let systemControlA: UInt16 = 0x92
+        static let debugConsole: UInt16 = 0xE9
+        static let coprocessorBusy: UInt16 = 0xF0
+        static let coprocessorReset: UInt16 = 0xF1
+        static let debugExit: UInt16 = 0xF4
+        static let post2: UInt16 = 0x190
+        static let firmwareConsole: UInt16 = 0x402
+        static let resetControl: UInt16 = 0xCF9
+        static let all = [
+            post, systemControlA, debugConsole, coprocessorBusy, coprocessorReset, debugExit, post2, firmwareConsole,
+            resetControl,
+        ]
     }
-    private enum ResetControl { static let hard: UInt8 = 1 << 1, reset: UInt8 = 1 << 2 }
-    private enum FastA20 { static let reset: UInt8 = 1 << 0, a20: UInt8 = 1 << 1 }
-    /// What the debug consoles read as, so that a guest can tell they are there.
-    private static let consoleSignature: UInt8 = 0xE9
+    private enum SystemControlA {
+        static let fastReset: UInt8 = 0x01
+        static let a20: UInt8 = 0x02
+    }
+    private enum ResetControl {
+        static let system: UInt8 = 0x02
+        static let reset: UInt8 = 0x04
+    }
+    /// What a debug console reads as, so that a guest can tell that it is there.
+    private static let consolePresent: UInt8 = 0xE9
 
     /// The last bytes written to ports 0x80 and 0x190.
     package private(set) var post: (primary: UInt8, secondary: UInt8) = (0, 0)
+    private var systemControlA: UInt8 = 0
     private var resetControl: UInt8 = 0
     private let a20: A20Gate
 
-    /// Called when the guest resets the machine.
-    package var onReset: () -> Void = {}
-    /// Takes each byte written to port 0xE9.
-    package var onDebugByte: (UInt8) -> Void = { _ in }
-    /// Takes each byte that firmware writes to port 0x402.
-    package var onFirmwareByte: (UInt8) -> Void = { _ in }
-    /// Takes the byte written to port 0xF4, which ends the run.
-    package var onDebugExit: (UInt8) -> Void = { _ in }
-    /// Called when the guest clears the coprocessor error latch (IRQ 13).
+    /// Called when port 0x92 or 0xCF9 asks for a reset.
+    package var onReset: (ResetKind) -> Void = { _ in }
+    /// Called when port 0xF0 or 0xF1 is written: the coprocessor's error line falls.
     package var onClearFERR: () -> Void = {}
+    /// Takes each byte written to a debug console, port 0xE9 or 0x402.
+    package var onDebugByte: (UInt8) -> Void = { _ in }
+    /// Takes the byte written to the exit port 0xF4.
+    package var onDebugExit: (UInt8) -> Void = { _ in }
 
     package init(a20: A20Gate) { self.a20 = a20 }
 
     /// Claims the ports.
     package func attach(to bus: PortBus) {
-        for port in [
-            Port.post, Port.fastA20, Port.debugConsole, Port.clearFERR, Port.resetCoprocessor, Port.debugExit,
-            Port.secondPOST, Port.firmwareConsole, Port.resetControl,
-        ] {
-            bus.attach(self, port...port, width: 1)
-        }
+        for port in Port.all { bus.attach(self, port...port, width: 1) }
     }
 
-    package func reset() { resetControl = 0 }
+    /// Back to the state after power-on. The POST codes stay, as on a card that shows them.
+    package func reset() {
+        systemControlA = 0
+        resetControl = 0
+    }
 
     package func readPort(_ port: UInt16, size: Int) -> UInt32 {
         switch port {
         case Port.post: UInt32(post.primary)
-        case Port.secondPOST: UInt32(post.secondary)
-        case Port.fastA20: UInt32(a20.isFastOpen ? FastA20.a20 : 0)
-        case Port.debugConsole, Port.firmwareConsole: UInt32(SystemPorts.consoleSignature)
+        case Port.post2: UInt32(post.secondary)
+        case Port.systemControlA:
+            UInt32(systemControlA & ~SystemControlA.a20 | (a20.isOpen ? SystemControlA.a20 : 0))
+        case Port.debugConsole, Port.firmwareConsole: UInt32(Self.consolePresent)
+        case Port.debugExit: 0
         case Port.resetControl: UInt32(resetControl)
         default: 0xFF
         }
     }
 
     package func writePort(_ port: UInt16, _ value: UInt32, size: Int) {
-        let byte = UInt8(truncatingIfNeeded: value)
+        let value = UInt8(truncatingIfNeeded: value)
         switch port {
-        case Port.post: post.primary = byte
-        case Port.secondPOST: post.secondary = byte
-        case Port.fastA20:
-            a20.setFast(byte & FastA20.a20 != 0)
-            if byte & FastA20.reset != 0 { onReset() }
-        case Port.debugConsole: onDebugByte(byte)
-        case Port.firmwareConsole: onFirmwareByte(byte)
-        case Port.clearFERR: onClearFERR()
-        case Port.debugExit: onDebugExit(byte)
-        case Port.resetControl:
-            resetControl = byte & ResetControl.hard
-            if byte & ResetControl.reset != 0 { onReset() }
+        case Port.post: post.primary = value
+        case Port.post2: post.secondary = value
+        case Port.systemControlA: writeSystemControlA(value)
+        case Port.debugConsole, Port.firmwareConsole: onDebugByte(value)
+        case Port.coprocessorBusy, Port.coprocessorReset: onClearFERR()
+        case Port.debugExit: onDebugExit(value)
+        case Port.resetControl: writeResetControl(value)
         default: break
         }
+    }
+
+    private func writeSystemControlA(_ value: UInt8) {
+        let resets = value & ~systemControlA & SystemControlA.fastReset != 0
+        systemControlA = value
+        a20.set(value & SystemControlA.a20 != 0)
+        if resets { onReset(.processor) }
+    }
+
+    /// The reset happens when its bit rises.
+    private func writeResetControl(_ value: UInt8) {
+        let resets = value & ~resetControl & ResetControl.reset != 0
+        resetControl = value & (ResetControl.system | ResetControl.reset)
+        if resets { onReset(value & ResetControl.system != 0 ? .system : .processor) }
     }
 
     package func archive(_ archive: StateArchive) {
         archive.field("post.primary", &post.primary)
         archive.field("post.secondary", &post.secondary)
+        archive.field("systemControlA", &systemControlA)
         archive.field("resetControl", &resetControl)
     }
 }

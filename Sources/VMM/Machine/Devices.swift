@@ -61,7 +61,8 @@ package final class Devices: Archivable {
         a20 = A20Gate { [unowned processor] in processor.setA20($0) }
         systemPorts = SystemPorts(a20: a20)
         keyboard = KeyboardController(
-            a20: a20, keyboardInterrupt: interrupts.line(1), mouseInterrupt: interrupts.line(12))
+            clock: clock, queue: queue, keyboardInterrupt: interrupts.line(1), mouseInterrupt: interrupts.line(12),
+            a20: a20)
         pci = PCIBus(ports: ports, mmio: mmio)
         hostBridge = I440FX(ramBytes: configuration.memorySize)
         isaBridge = PIIX3 { interrupts.set($0, .pci, $1) }
@@ -111,18 +112,17 @@ package final class Devices: Archivable {
         processor.assertFERR = { interrupts.set(13, .isa, true) }
         pci.onInterrupt = { isaBridge.setInterrupt(device: $0, pin: $1, level: $2) }
         systemPorts.onClearFERR = { interrupts.set(13, .isa, false) }
-        systemPorts.onReset = { [unowned self] in onReset() }
+        systemPorts.onReset = { [unowned self] _ in onReset() }
         systemPorts.onDebugByte = { [unowned self] in onDebugOutput($0) }
-        systemPorts.onFirmwareByte = { [unowned self] in onDebugOutput($0) }
         systemPorts.onDebugExit = { [unowned self] in onOutcome(.debugExit($0)) }
-        keyboard.onReset = { [unowned self] in onReset() }
+        keyboard.onReset = { [unowned self] _ in onReset() }
         powerManagement.onPowerOff = { [unowned self] in onOutcome(.powerOff) }
         powerManagement.onSMI = { [unowned processor] _ in processor.raiseSMI() }
     }
 
     /// What firmware finds out about the machine: in CMOS and by the firmware configuration device.
     private func describeMachine() {
-        rtc.presetMemorySize(configuration.memorySize)
+        CMOSSetup(memory: configuration.memorySize).apply(to: rtc)
         firmwareConfiguration.addMachine(ramBytes: configuration.memorySize)
         firmwareConfiguration.add(acpiTables)
     }

@@ -250,12 +250,6 @@ private let fromMMXRegister: Handler = { cpu, op in
     cpu.enterMMX()
     return op + 1
 }
-private let fromMMXMemory: Handler = { cpu, op in
-    guard cpu.x87Ready(op), var source = cpu.loadScalar(UInt64.self, op) else { return nil }
-    guard cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), &source) else { return nil }
-    cpu.enterMMX()
-    return op + 1
-}
 
 /// MOVMSKPS, PMOVMSKB: a mask of sign bits into a general register.
 private let maskToGeneral: Handler = { cpu, op in
@@ -541,11 +535,11 @@ extension InstructionTable {
         toMMX(ZYDIS_MNEMONIC_CVTTPS2PI, mmx_cvttps2pi)
         toMMX(ZYDIS_MNEMONIC_CVTPD2PI, mmx_cvtpd2pi)
         toMMX(ZYDIS_MNEMONIC_CVTTPD2PI, mmx_cvttpd2pi)
+        // From memory, these have nothing to do with the MMX state.
         sseRow(ZYDIS_MNEMONIC_CVTPI2PS) { d in
             d.op.pointee.simd = sse_cvtpi2ps
-            return d.isMemory(1) ? fromMMXMemory : fromMMXRegister
+            return d.isMemory(1) ? floatMemory64 : fromMMXRegister
         }
-        // From memory, CVTPI2PD has nothing to do with the MMX state.
         sseRow(ZYDIS_MNEMONIC_CVTPI2PD) { d in
             d.op.pointee.simd = sse_cvtdq2pd
             return d.isMemory(1) ? floatMemory64 : fromMMXRegister

@@ -9,7 +9,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         var tags: UInt16 = 0
         for physical in 0..<8 {
             let shift = UInt16(physical * 2)
-            let isEmpty = (pointee.ftw >> shift) & X87Tags.empty != 0
+            let isEmpty = (pointee.ftw >> shift) & X87Tags.empty == X87Tags.empty
             tags |= (isEmpty ? X87Tags.empty : cpu_fpr(self, Int32(physical)).pointee.tag) << shift
         }
         return tags
@@ -219,7 +219,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// One bit a physical register: 1 if it is not empty.
     private var abridgedX87Tags: UInt8 {
         var bits: UInt8 = 0
-        for physical in 0..<8 where (pointee.ftw >> UInt16(physical * 2)) & X87Tags.empty == 0 {
+        for physical in 0..<8 where (pointee.ftw >> UInt16(physical * 2)) & X87Tags.empty != X87Tags.empty {
             bits |= 1 << UInt8(physical)
         }
         return bits

@@ -84,7 +84,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     @inline(__always) func isEmpty(_ index: Int) -> Bool {
-        (pointee.ftw >> UInt16(truncatingIfNeeded: physical(index) &* 2)) & X87Tags.empty != 0
+        (pointee.ftw >> UInt16(truncatingIfNeeded: physical(index) &* 2)) & X87Tags.empty == X87Tags.empty
     }
 
     @inline(__always) func setEmpty(_ index: Int, _ empty: Bool) {
