@@ -12,6 +12,7 @@ package final class Devices: Archivable {
     let isaBridge: PIIX3
     let ide: PIIX3IDE
     let powerManagement: PIIX4PM
+    let vga: VGA
     let pci: PCIBus
     let rtc: RTC
     private let pit: PIT
@@ -70,6 +71,7 @@ package final class Devices: Archivable {
             queue: queue, ports: ports, memory: memory)
         powerManagement = PIIX4PM(
             clock: clock, queue: queue, ports: ports, sci: interrupts.line(9, .powerManagement), smmAvailable: true)
+        vga = VGA(clock: clock, ports: ports, mmio: mmio, rom: Self.vgaROM(configuration))
         firmwareConfiguration = FwCfg(ports: ports, memory: memory)
         attach()
         connect(processor)
@@ -80,6 +82,10 @@ package final class Devices: Archivable {
     private static func units(_ configuration: MachineConfiguration) -> [PIIX3IDE.Unit] {
         let disk = configuration.disk.map { PIIX3IDE.Unit.disk(CopyOnWriteDisk($0)) } ?? .empty
         return [disk, .empty, .cdrom(configuration.cdrom), .empty]
+    }
+
+    private static func vgaROM(_ configuration: MachineConfiguration) -> [UInt8] {
+        if case .firmware(_, let rom) = configuration.boot { rom } else { [] }
     }
 
     /// Gives the ISA devices their ports and puts the functions on the PCI bus.
@@ -95,6 +101,7 @@ package final class Devices: Archivable {
         pci.add(isaBridge.function, device: 1)
         pci.add(ide.function, device: 1, function: 1)
         pci.add(powerManagement.function, device: 1, function: 3)
+        pci.add(vga.function, device: 2)
     }
 
     /// Wires between devices, and from devices to the processor and to the outside.
@@ -131,7 +138,7 @@ package final class Devices: Archivable {
     package func consoleInput(_ bytes: ArraySlice<UInt8>) -> Int { serial.receive(bytes) }
 
     /// The lines of the VGA text screen, empty in graphics modes.
-    package var screen: [String] { [] }
+    package var screen: [String] { vga.screenText() }
 
     /// The last bytes written to the POST ports 0x80 and 0x190.
     package var postCodes: (UInt8, UInt8) { systemPorts.post }
@@ -163,7 +170,7 @@ package final class Devices: Archivable {
             ("pci", pci), ("hostBridge", hostBridge), ("isaBridge", isaBridge), ("interrupts", interrupts), ("pit", pit),
             ("systemControl", systemControl), ("rtc", rtc), ("serial", serial), ("a20", a20),
             ("systemPorts", systemPorts), ("keyboard", keyboard), ("dma", dma), ("ide", ide),
-            ("powerManagement", powerManagement), ("fwCfg", firmwareConfiguration),
+            ("powerManagement", powerManagement), ("vga", vga), ("fwCfg", firmwareConfiguration),
         ]
         for (name, part) in parts { archive.section(name) { part.archive(archive) } }
     }
