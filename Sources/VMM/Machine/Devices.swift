@@ -12,6 +12,7 @@ package final class Devices: Archivable {
     let isaBridge: PIIX3
     let ide: PIIX3IDE
     let powerManagement: PIIX4PM
+    let vga: VGA
     let pci: PCIBus
     let rtc: RTC
     private let pit: PIT
@@ -69,6 +70,7 @@ package final class Devices: Archivable {
             queue: queue, ports: ports, memory: memory)
         powerManagement = PIIX4PM(
             clock: clock, queue: queue, ports: ports, sci: interrupts.line(9, .powerManagement), smmAvailable: true)
+        vga = VGA(clock: clock, ports: ports, mmio: mmio, rom: Self.vgaROM(configuration))
         firmwareConfiguration = FwCfg(ports: ports, memory: memory)
         attach()
         connect(processor)
@@ -79,6 +81,10 @@ package final class Devices: Archivable {
     private static func units(_ configuration: MachineConfiguration) -> [PIIX3IDE.Unit] {
         let disk = configuration.disk.map { PIIX3IDE.Unit.disk(CopyOnWriteDisk($0)) } ?? .empty
         return [disk, .empty, .cdrom(configuration.cdrom), .empty]
+    }
+
+    private static func vgaROM(_ configuration: MachineConfiguration) -> [UInt8] {
+        if case .firmware(_, let rom) = configuration.boot { rom } else { [] }
     }
 
     /// Gives the ISA devices their ports and puts the functions on the PCI bus.
@@ -94,6 +100,7 @@ package final class Devices: Archivable {
         pci.add(isaBridge.function, device: 1)
         pci.add(ide.function, device: 1, function: 1)
         pci.add(powerManagement.function, device: 1, function: 3)
+        pci.add(vga.function, device: 2)
     }
 
     /// Wires between devices, and from devices to the processor and to the outside.
@@ -117,6 +124,9 @@ package final class Devices: Archivable {
     private func describeMachine() {
         rtc.presetMemorySize(configuration.memorySize)
         firmwareConfiguration.addMachine(ramBytes: configuration.memorySize)
+        firmwareConfiguration.addMemoryMap([(base: 0, length: configuration.memorySize, type: 1)])
+        // All ones: without anything to boot, firmware says so and does not try again.
+        firmwareConfiguration.add(file: "etc/boot-fail-wait", bytes: [0xFF, 0xFF, 0xFF, 0xFF])
         firmwareConfiguration.add(acpiTables)
     }
 
@@ -131,7 +141,7 @@ package final class Devices: Archivable {
     package func consoleInput(_ bytes: ArraySlice<UInt8>) -> Int { serial.receive(bytes) }
 
     /// The lines of the VGA text screen, empty in graphics modes.
-    package var screen: [String] { [] }
+    package var screen: [String] { vga.screenText() }
 
     /// The last bytes written to the POST ports 0x80 and 0x190.
     package var postCodes: (UInt8, UInt8) { systemPorts.post }
@@ -163,7 +173,7 @@ package final class Devices: Archivable {
             ("pci", pci), ("hostBridge", hostBridge), ("isaBridge", isaBridge), ("interrupts", interrupts), ("pit", pit),
             ("systemControl", systemControl), ("rtc", rtc), ("serial", serial), ("a20", a20),
             ("systemPorts", systemPorts), ("keyboard", keyboard), ("dma", dma), ("ide", ide),
-            ("powerManagement", powerManagement), ("fwCfg", firmwareConfiguration),
+            ("powerManagement", powerManagement), ("vga", vga), ("fwCfg", firmwareConfiguration),
         ]
         for (name, part) in parts { archive.section(name) { part.archive(archive) } }
     }

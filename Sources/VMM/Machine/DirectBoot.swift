@@ -16,6 +16,7 @@ extension Devices {
         hostBridge.shadowAll()
         powerManagement.openRegisters()
         ide.enableChannels()
+        vga.presetTextMode()
         pci.assignResources(memory: Self.pciMemory, io: Self.pciPorts)
         routePCIInterrupts()
         interrupts.prepareDirectBoot(ports)
