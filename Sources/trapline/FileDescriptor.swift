@@ -72,17 +72,19 @@ struct FileDescriptor {
 /// A file that is written when the run is over. It is opened before, so that a path that cannot be written is known.
 struct OutputFile {
     let path: String
-    private let descriptor: FileDescriptor
+    let descriptor: FileDescriptor
 
     init(_ path: String) throws(CommandError) {
         self.path = path
         descriptor = try FileDescriptor.writing(path)
     }
 
+    /// Empties the file. That fails on pipes and devices, where there is nothing to truncate.
+    func truncate() { ftruncate(descriptor.number, 0) }
+
     /// Replaces the contents and closes the file.
     func finish(_ text: String) throws(CommandError) {
-        // Truncation fails on pipes and devices, where there is nothing to truncate.
-        ftruncate(descriptor.number, 0)
+        truncate()
         let written = descriptor.writeAll(Array(text.utf8))
         let number = errno
         guard Glibc.close(descriptor.number) == 0, written else { throw .cannotWrite(path: path, errno: number) }

@@ -55,6 +55,13 @@ struct RunOptions: ParsableArguments {
     var screen: String?
     @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
     var jsonSummary: String?
+    @Option(help: ArgumentHelp("Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file"))
+    var debugConsole: String?
+    @Option(
+        help: ArgumentHelp(
+            "Print every instruction with the registers before it, from a count on, for so many counts.",
+            valueName: "start:count"))
+    var debugTrace: TraceRange?
     @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
     var digestEvery: UInt64?
     @Option(
@@ -111,6 +118,18 @@ struct ExpectedOutcome: ExpressibleByArgument {
         guard outcome.name == name else { return false }
         guard let value, case .debugExit(let found) = outcome else { return true }
         return value == found
+    }
+}
+
+/// A part of a run: the count at which it begins and its length in counts, as in `1000000:500`.
+struct TraceRange: ExpressibleByArgument {
+    let counts: Range<UInt64>
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map { UInt64($0) }
+        guard parts.count == 2, let start = parts[0], let count = parts[1], count > 0, start <= .max - count
+        else { return nil }
+        counts = start..<start + count
     }
 }
 

@@ -10,6 +10,8 @@ final class RunSession {
     private var machine: Machine
     private let input: ConsoleInput
     private let output: ConsoleOutput
+    private let debugConsole: DebugConsole?
+    private let trace: InstructionTrace?
     private let started = HostClock.seconds
 
     init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
@@ -18,6 +20,8 @@ final class RunSession {
         machine = try Self.build(configuration)
         input = ConsoleInput(isUsed: options.stdin == .console)
         output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
+        debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
+        trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
         connect()
     }
 
@@ -33,6 +37,8 @@ final class RunSession {
         machine.devices.onConsoleOutput = { [unowned self] byte in
             if let outcome = output.take(byte) { machine.end(outcome) }
         }
+        if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
+        machine.trace = trace
     }
 
     func run() -> RunResult {
@@ -40,6 +46,7 @@ final class RunSession {
         let outcome = loop()
         Terminal.restore()
         output.flush()
+        debugConsole?.flush()
         return RunResult(machine: machine, outcome: outcome, options: options, seconds: HostClock.seconds - started)
     }
 
@@ -48,6 +55,7 @@ final class RunSession {
         while true {
             let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
             output.flush()
+            debugConsole?.flush()
             if case .ended(let outcome) = stop { return outcome }
             if let outcome = checkOutside() ?? checkPosition() {
                 machine.end(outcome)
