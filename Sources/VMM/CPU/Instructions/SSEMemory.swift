@@ -63,6 +63,8 @@ private let storeMaskedMMX: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
     let value = XMMRegister(low: cpu.register(op.pointee.destination), high: 0)
     let mask = XMMRegister(low: op.pointee.source.load(as: UInt64.self), high: 0)
+    // Unlike MASKMOVDQU this needs the whole operand to be writable.
+    guard cpu.beginUpdate(UInt64.self, op) != nil else { return nil }
     guard cpu.storeMasked(value, mask: mask, size: 8, op) else { return nil }
     cpu.enterMMX()
     return op + 1

@@ -99,6 +99,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// FNSTENV, or FNSAVE with the registers after the environment.
     fileprivate func saveEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
+        guard isAligned(op, size: size, to: UInt64(size / 7), write: true) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             putEnvironment(buffer, op)
             if registers {
@@ -116,6 +117,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// FLDENV, or FRSTOR.
     fileprivate func loadEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
+        guard isAligned(op, size: size, to: UInt64(size / 7), write: false) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             guard load(bytes: .init(rebasing: buffer[0..<(registers ? size + 80 : size)]), op) else { return false }
             takeEnvironment(.init(buffer), op)
@@ -142,12 +144,17 @@ private enum FXSave {
 }
 
 extension UnsafeMutablePointer where Pointee == CPUState {
-    /// The image's address checked for its segment and its 16-byte alignment; false with #GP or #SS recorded.
+    /// The image's address checked for its segment and its 16-byte alignment, and before a write for rights on its
+    /// last byte, since FXSAVE does not write that far. False with the fault recorded.
     private func checkFXSave(_ op: OperationPointer, write: Bool) -> Bool {
         guard let linear = linearAddress(op, size: FXSave.size, write: write) else { return false }
-        if linear & 15 == 0 { return true }
-        _ = generalProtection(at: op)
-        return false
+        if linear & 15 != 0 {
+            _ = generalProtection(at: op)
+            return false
+        }
+        let last = (linear &+ UInt64(FXSave.size - 1)) & pointee.linearMask
+        if !write || (linear ^ last) & pageMask == 0 { return true }
+        return beginUpdate(UInt8.self, linear: last, op) != nil
     }
 
     /// XMM8 to XMM15 exist in 64-bit code only.
@@ -284,9 +291,10 @@ private let wait: Handler = { cpu, op in
 private let waitingNoOperation: Handler = { cpu, op in cpu.x87Ready(op) ? op + 1 : nil }
 /// FNENI, FNDISI, FNSETPM: nothing since the 387.
 private let noOperation: Handler = { _, op in op + 1 }
-/// EMMS: all registers empty; TOP stays.
+/// EMMS: all registers empty, and TOP 0 as after any MMX instruction.
 private let emptyMMX: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
+    cpu.enterMMX()
     cpu.pointee.ftw = X87Tags.allEmpty
     return op + 1
 }

@@ -18,13 +18,15 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// Loads `op`'s 80-bit memory operand.
     fileprivate func load80(_ op: OperationPointer) -> X87Register? {
+        guard isAligned(op, size: 10, to: 8, write: false) else { return nil }
         var value = X87Register.zero
         let loaded = withUnsafeMutableBytes(of: &value) { load(bytes: .init(rebasing: $0[0..<10]), op) }
         return loaded ? value : nil
     }
 
     fileprivate func store80(_ value: X87Register, _ op: OperationPointer) -> Bool {
-        withUnsafeBytes(of: value) { store(bytes: .init(rebasing: $0[0..<10]), op) }
+        isAligned(op, size: 10, to: 8, write: true)
+            && withUnsafeBytes(of: value) { store(bytes: .init(rebasing: $0[0..<10]), op) }
     }
 
     // MARK: Loads
@@ -183,12 +185,10 @@ private let storeDecimal: Handler = { cpu, op in
     if cpu.commitX87(op, status, suppressing: X87Status.suppressingStores) { cpu.popX87(op) }
     return op + 1
 }
-/// FSTPNCE, an alias of FSTP ST(i) that moves empty registers too.
+/// FSTPNCE, an alias of FSTP ST(i) that only pops if ST(0) is empty.
 private let storeUnchecked: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
-    let index = cpu.x87Index(op)
-    cpu.st(index).pointee = cpu.st(0).pointee
-    cpu.setEmpty(index, cpu.isEmpty(0))
+    if !cpu.isEmpty(0) { cpu.setST(cpu.x87Index(op), cpu.st(0).pointee) }
     cpu.pointee.fsw &= ~X87Status.c1
     cpu.popX87()
     return op + 1
