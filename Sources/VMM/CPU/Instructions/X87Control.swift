@@ -96,10 +96,32 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         op.pointee.flags & OperationFlags.operand16 != 0 ? 14 : 28
     }
 
+    /// Checks the address of an environment for alignment and, in the short format without registers, its first and last
+    /// byte for rights before the bytes between, as processors do. False with the fault recorded.
+    private func checkEnvironment(_ op: OperationPointer, size: Int, registers: Bool, write: Bool) -> Bool {
+        if op.pointee.flags & OperationFlags.operand16 != 0 && !registers {
+            guard probeByte(op, at: 0, write: write), probeByte(op, at: UInt64(size - 1), write: write) else {
+                return false
+            }
+        }
+        return isAligned(op, size: size, to: UInt64(size / 7), write: write)
+    }
+
+    private func probeByte(_ op: OperationPointer, at displacement: UInt64, write: Bool) -> Bool {
+        let offset = effectiveAddress(op) &+ displacement
+        if op.pointee.flags & OperationFlags.checkSegment != 0 {
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: 1, write: write, op) else { return false }
+        }
+        let linear = (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
+        let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
+        return write ? beginUpdate(UInt8.self, linear: linear, op) != nil
+            : read(UInt8.self, linear: linear, op, stack: isStack) != nil
+    }
+
     /// FNSTENV, or FNSAVE with the registers after the environment.
     fileprivate func saveEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
-        guard isAligned(op, size: size, to: UInt64(size / 7), write: true) else { return false }
+        guard checkEnvironment(op, size: size, registers: registers, write: true) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             putEnvironment(buffer, op)
             if registers {
@@ -117,7 +139,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// FLDENV, or FRSTOR.
     fileprivate func loadEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
-        guard isAligned(op, size: size, to: UInt64(size / 7), write: false) else { return false }
+        guard checkEnvironment(op, size: size, registers: registers, write: false) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             guard load(bytes: .init(rebasing: buffer[0..<(registers ? size + 80 : size)]), op) else { return false }
             takeEnvironment(.init(buffer), op)
