@@ -231,6 +231,7 @@ extension Processor {
             return nil
         }
         guard let physical = translate(linear, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
+        if cpu.pointee.events != nil { touch(physical) }
         if let head = blocks.find(physical, cpu.pointee.mode) { return head }
         return buildBlock(linear, physical)
     }
