@@ -18,7 +18,7 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         let outputs = try RunOutputs(options)
-        let session = try RunSession(machine.configuration(), options)
+        let session = try RunSession(machine.configuration(), options, outputs)
         let result = session.run()
         StandardError.say(result.sentence)
         if let report = result.faultReport { StandardError.write(report) }
@@ -47,12 +47,16 @@ struct RunOptions: ParsableArguments {
     var maxInstructions: UInt64?
     @Option(help: ArgumentHelp("End after this much host time.", valueName: "seconds"))
     var timeout: Double?
-    @Option(help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"))
+    @Option(
+        help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"),
+        transform: { try ExpectedOutcome($0) })
     var expect: ExpectedOutcome?
     @Option(help: ArgumentHelp("Where console input comes from: console or none.", valueName: "source"))
     var stdin = InputSource.console
     @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
     var screen: String?
+    @Option(help: ArgumentHelp("Write what the guest prints on ports 0xE9 and 0x402 here.", valueName: "file"))
+    var debugConsole: String?
     @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
     var jsonSummary: String?
     @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
@@ -61,6 +65,11 @@ struct RunOptions: ParsableArguments {
         help: ArgumentHelp(
             "Every so many instructions go on in a new machine, restored from a snapshot.", valueName: "n"))
     var checkSnapshots: UInt64?
+
+    @Option(
+        help: ArgumentHelp("Print each of so many instructions to standard error, from a count on.", valueName: "start:count"),
+        transform: { try TraceRange($0) })
+    var debugTrace: TraceRange?
 
     mutating func validate() throws {
         guard engine == .interpreter else {
@@ -92,19 +101,20 @@ enum Engine: String, ExpressibleByArgument, CaseIterable { case interpreter, tra
 enum InputSource: String, ExpressibleByArgument, CaseIterable { case console, none }
 
 /// The outcome that makes a run a success: a name, and for `debug-exit` possibly the value, as in `debug-exit:16`.
-struct ExpectedOutcome: ExpressibleByArgument {
+struct ExpectedOutcome {
     /// The exit code when the run ended well, but not as expected.
-    static let mismatchCode: Int32 = 4
+    static let mismatchCode: Int32 = 26
 
     private let name: String
     private let value: UInt8?
 
-    init?(argument: String) {
+    init(_ argument: String) throws {
         let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        guard Outcome.names.contains(parts[0]) else { return nil }
         name = parts[0]
         value = parts.count == 2 ? UInt8(parts[1]) : nil
-        if parts.count == 2, value == nil || name != "debug-exit" { return nil }
+        guard Outcome.names.contains(name), parts.count == 1 || value != nil && name == "debug-exit" else {
+            throw ValidationError("expected one of \(Outcome.names.joined(separator: ", ")), or debug-exit:0 to debug-exit:255")
+        }
     }
 
     func matches(_ outcome: Outcome) -> Bool {
@@ -114,18 +124,53 @@ struct ExpectedOutcome: ExpressibleByArgument {
     }
 }
 
-/// The files that a run writes at its end, opened before it starts.
-struct RunOutputs {
+/// Where an instruction trace begins, and how long it is.
+struct TraceRange {
+    let start: UInt64
+    let count: UInt64
+
+    init(_ argument: String) throws {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map { UInt64($0) }
+        guard parts.count == 2, let start = parts[0], let count = parts[1], !start.addingReportingOverflow(count).overflow
+        else { throw ValidationError("expected two numbers such as 1000000:50") }
+        self.start = start
+        self.count = count
+    }
+}
+
+/// The files that a run writes, opened before it starts.
+final class RunOutputs {
+    private static let bufferSize = 4096
+
     private let screen: OutputFile?
     private let summary: OutputFile?
+    private let debugConsole: OutputFile?
+    private var debugBytes: [UInt8] = []
 
     init(_ options: RunOptions) throws(CommandError) {
         screen = try options.screen.map { path throws(CommandError) in try OutputFile(path) }
         summary = try options.jsonSummary.map { path throws(CommandError) in try OutputFile(path) }
+        debugConsole = try options.debugConsole.map { path throws(CommandError) in try OutputFile(path) }
+        debugConsole?.begin()
+    }
+
+    /// Takes a byte that the guest wrote to a debug console. A file that has become unwritable is found at the end.
+    func debugByte(_ byte: UInt8) {
+        guard debugConsole != nil else { return }
+        debugBytes.append(byte)
+        if debugBytes.count >= Self.bufferSize { try? flushDebugConsole() }
+    }
+
+    private func flushDebugConsole() throws(CommandError) {
+        let bytes = debugBytes
+        debugBytes.removeAll(keepingCapacity: true)
+        try debugConsole?.write(bytes)
     }
 
     func finish(_ result: RunResult) throws(CommandError) {
         try screen?.finish(result.screen.map { $0 + "\n" }.joined())
+        try flushDebugConsole()
+        try debugConsole?.finish()
         try summary?.finish(result.summary.document)
     }
 }

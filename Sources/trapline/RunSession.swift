@@ -12,9 +12,12 @@ final class RunSession {
     private let output: ConsoleOutput
     private let started = HostClock.seconds
 
-    init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
+    private let outputs: RunOutputs
+
+    init(_ configuration: MachineConfiguration, _ options: RunOptions, _ outputs: RunOutputs) throws(CommandError) {
         self.configuration = configuration
         self.options = options
+        self.outputs = outputs
         machine = try Self.build(configuration)
         input = ConsoleInput(isUsed: options.stdin == .console)
         output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
@@ -33,6 +36,7 @@ final class RunSession {
         machine.devices.onConsoleOutput = { [unowned self] byte in
             if let outcome = output.take(byte) { machine.end(outcome) }
         }
+        machine.devices.onDebugOutput = { [outputs] in outputs.debugByte($0) }
     }
 
     func run() -> RunResult {
@@ -46,6 +50,9 @@ final class RunSession {
     private func loop() -> Outcome {
         machine.expectsInput = input.isOpen
         while true {
+            if let trace = options.debugTrace, trace.start == machine.clock.count {
+                InstructionTrace.run(machine, count: trace.count)
+            }
             let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
             output.flush()
             if case .ended(let outcome) = stop { return outcome }
@@ -76,6 +83,7 @@ final class RunSession {
         for interval in [options.digestEvery, options.checkSnapshots] {
             if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
         }
+        if let trace = options.debugTrace, trace.start > count { next = min(next, trace.start) }
         return min(next, options.maxInstructions ?? .max)
     }
 
