@@ -27,7 +27,7 @@ let package = Package(
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "CEngine", "CZydis", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "VMM", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
         .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),

@@ -221,7 +221,7 @@ main:
     pushq $CS64
     pushq $1f
     lretq
-1:  CHECK "far RET", "%esp", STACK_TOP-0
+1:  CHECK "far RET", "%esp", STACK_TOP
     // LAR, LSL
     movl $CS64, %eax
     lar %eax, %ebx
@@ -314,7 +314,6 @@ main:
     // interrupt in compat mode at ring 0
     FINISH
 
-#define FL_GD 0x2000
 .data
 bad_selector: .word 0xffff
 scratch: .long 0, 0

@@ -157,11 +157,12 @@ X87_OPERATION(ftst) {
 
 typedef struct PackedDecimal { uint8_t bytes[10]; } PackedDecimal;
 
+// An unmasked invalid operation suppresses a load; a denormal operand does not.
 #define LOAD(name, instruction, type)                                                          \
     X87_OPERATION(name) {                                                                      \
         X87Register value = {0};                                                               \
         RUN(masked(environment), instruction " %[s]\n\tfnstsw %[status]\n\tfstpt %[d]", value, SOURCE(type)); \
-        if (!x87_unmasked(environment, status)) REGISTER(destination) = value;                 \
+        if (!x87_unmasked(environment, status & X87_INVALID)) REGISTER(destination) = value;   \
         return status & X87_EXCEPTIONS;                                                        \
     }
 

@@ -69,33 +69,24 @@ struct FileDescriptor {
     }
 }
 
-/// A file that a run writes. It is opened before the run, so that a path that cannot be written is known.
+/// A file that is written when the run is over. It is opened before, so that a path that cannot be written is known.
 struct OutputFile {
     let path: String
-    private let descriptor: FileDescriptor
+    let descriptor: FileDescriptor
 
     init(_ path: String) throws(CommandError) {
         self.path = path
         descriptor = try FileDescriptor.writing(path)
     }
 
-    /// Empties the file, for writing piece by piece. Truncation fails on pipes and devices, which have nothing to truncate.
-    func begin() { _ = ftruncate(descriptor.number, 0) }
-
-    /// Appends to what was written.
-    func write(_ bytes: [UInt8]) throws(CommandError) {
-        guard descriptor.writeAll(bytes) else { throw .cannotWrite(path: path, errno: errno) }
-    }
+    /// Empties the file. That fails on pipes and devices, where there is nothing to truncate.
+    func truncate() { ftruncate(descriptor.number, 0) }
 
     /// Replaces the contents and closes the file.
     func finish(_ text: String) throws(CommandError) {
-        begin()
-        try write(Array(text.utf8))
-        try finish()
-    }
-
-    /// Closes the file.
-    func finish() throws(CommandError) {
-        guard Glibc.close(descriptor.number) == 0 else { throw .cannotWrite(path: path, errno: errno) }
+        truncate()
+        let written = descriptor.writeAll(Array(text.utf8))
+        let number = errno
+        guard Glibc.close(descriptor.number) == 0, written else { throw .cannotWrite(path: path, errno: number) }
     }
 }

@@ -18,7 +18,7 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         let outputs = try RunOutputs(options)
-        let session = try RunSession(machine.configuration(), options, outputs)
+        let session = try RunSession(machine.configuration(), options)
         let result = session.run()
         StandardError.say(result.sentence)
         if let report = result.faultReport { StandardError.write(report) }
@@ -55,21 +55,21 @@ struct RunOptions: ParsableArguments {
     var stdin = InputSource.console
     @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
     var screen: String?
-    @Option(help: ArgumentHelp("Write what the guest prints on ports 0xE9 and 0x402 here.", valueName: "file"))
-    var debugConsole: String?
     @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
     var jsonSummary: String?
+    @Option(help: ArgumentHelp("Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file"))
+    var debugConsole: String?
+    @Option(
+        help: ArgumentHelp(
+            "Print every instruction with the registers before it, from a count on, for so many counts.",
+            valueName: "start:count"), transform: { try TraceRange($0) })
+    var debugTrace: TraceRange?
     @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
     var digestEvery: UInt64?
     @Option(
         help: ArgumentHelp(
             "Every so many instructions go on in a new machine, restored from a snapshot.", valueName: "n"))
     var checkSnapshots: UInt64?
-
-    @Option(
-        help: ArgumentHelp("Print each of so many instructions to standard error, from a count on.", valueName: "start:count"),
-        transform: { try TraceRange($0) })
-    var debugTrace: TraceRange?
 
     mutating func validate() throws {
         guard engine == .interpreter else {
@@ -124,53 +124,31 @@ struct ExpectedOutcome {
     }
 }
 
-/// Where an instruction trace begins, and how long it is.
+/// A part of a run: the count at which it begins and its length in counts, as in `1000000:500`.
 struct TraceRange {
-    let start: UInt64
-    let count: UInt64
+    let counts: Range<UInt64>
 
     init(_ argument: String) throws {
         let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map { UInt64($0) }
-        guard parts.count == 2, let start = parts[0], let count = parts[1], !start.addingReportingOverflow(count).overflow
-        else { throw ValidationError("expected two numbers such as 1000000:50") }
-        self.start = start
-        self.count = count
+        guard parts.count == 2, let start = parts[0], let count = parts[1], count > 0, start <= .max - count else {
+            throw ValidationError("expected a start and a number of counts such as 1000000:500")
+        }
+        counts = start..<start + count
     }
 }
 
-/// The files that a run writes, opened before it starts.
-final class RunOutputs {
-    private static let bufferSize = 4096
-
+/// The files that a run writes at its end, opened before it starts.
+struct RunOutputs {
     private let screen: OutputFile?
     private let summary: OutputFile?
-    private let debugConsole: OutputFile?
-    private var debugBytes: [UInt8] = []
 
     init(_ options: RunOptions) throws(CommandError) {
         screen = try options.screen.map { path throws(CommandError) in try OutputFile(path) }
         summary = try options.jsonSummary.map { path throws(CommandError) in try OutputFile(path) }
-        debugConsole = try options.debugConsole.map { path throws(CommandError) in try OutputFile(path) }
-        debugConsole?.begin()
-    }
-
-    /// Takes a byte that the guest wrote to a debug console. A file that has become unwritable is found at the end.
-    func debugByte(_ byte: UInt8) {
-        guard debugConsole != nil else { return }
-        debugBytes.append(byte)
-        if debugBytes.count >= Self.bufferSize { try? flushDebugConsole() }
-    }
-
-    private func flushDebugConsole() throws(CommandError) {
-        let bytes = debugBytes
-        debugBytes.removeAll(keepingCapacity: true)
-        try debugConsole?.write(bytes)
     }
 
     func finish(_ result: RunResult) throws(CommandError) {
         try screen?.finish(result.screen.map { $0 + "\n" }.joined())
-        try flushDebugConsole()
-        try debugConsole?.finish()
         try summary?.finish(result.summary.document)
     }
 }

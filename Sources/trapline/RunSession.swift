@@ -10,17 +10,18 @@ final class RunSession {
     private var machine: Machine
     private let input: ConsoleInput
     private let output: ConsoleOutput
+    private let debugConsole: DebugConsole?
+    private let trace: InstructionTrace?
     private let started = HostClock.seconds
 
-    private let outputs: RunOutputs
-
-    init(_ configuration: MachineConfiguration, _ options: RunOptions, _ outputs: RunOutputs) throws(CommandError) {
+    init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
         self.configuration = configuration
         self.options = options
-        self.outputs = outputs
         machine = try Self.build(configuration)
         input = ConsoleInput(isUsed: options.stdin == .console)
         output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
+        debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
+        trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
         connect()
     }
 
@@ -36,7 +37,8 @@ final class RunSession {
         machine.devices.onConsoleOutput = { [unowned self] byte in
             if let outcome = output.take(byte) { machine.end(outcome) }
         }
-        machine.devices.onDebugOutput = { [outputs] in outputs.debugByte($0) }
+        if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
+        machine.trace = trace
     }
 
     func run() -> RunResult {
@@ -44,17 +46,16 @@ final class RunSession {
         let outcome = loop()
         Terminal.restore()
         output.flush()
+        debugConsole?.flush()
         return RunResult(machine: machine, outcome: outcome, options: options, seconds: HostClock.seconds - started)
     }
 
     private func loop() -> Outcome {
         machine.expectsInput = input.isOpen
         while true {
-            if let trace = options.debugTrace, trace.start == machine.clock.count {
-                InstructionTrace.run(machine, count: trace.count)
-            }
             let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
             output.flush()
+            debugConsole?.flush()
             if case .ended(let outcome) = stop { return outcome }
             if let outcome = checkOutside() ?? checkPosition() {
                 machine.end(outcome)
@@ -83,7 +84,6 @@ final class RunSession {
         for interval in [options.digestEvery, options.checkSnapshots] {
             if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
         }
-        if let trace = options.debugTrace, trace.start > count { next = min(next, trace.start) }
         return min(next, options.maxInstructions ?? .max)
     }
 

@@ -191,6 +191,11 @@ final class CaseGenerator {
         }
     }
 
+    /// Linear address of the top of the stack.
+    var stackAddress: UInt64 {
+        ((test.gpr[4] & mask(stackBytes)) &+ segment(ZYDIS_REGISTER_SS).base) & form.mode.linearMask
+    }
+
     /// Width of stack addresses, in bytes.
     var stackBytes: Int { is64 ? 8 : segment(ZYDIS_REGISTER_SS).isBig ? 4 : 2 }
 
@@ -267,12 +272,21 @@ final class CaseGenerator {
         let isLocked = decoder.has(Decoder.Attribute.hasLock) || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG
         let size = max(operand.bytes, 1)
         var target = chooseDataTarget(size: size, limit: segment(operand.mem.segment), &random)
-        // A locked access that crosses a cache line stops the whole host; operands of 16 bytes are mostly aligned.
-        if isLocked || size >= 16 && random.chance(75) { target &= ~UInt64(min(size, 16) - 1) }
+        // A locked access that crosses a cache line stops the whole host. Which parts of a masked store are accessed is the
+        // CPU's affair, so that it must not cross a page. Operands of 16 bytes are mostly aligned.
+        let isMasked = [ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU].contains(decoder.mnemonic)
+        if isLocked || isMasked || size >= 16 && random.chance(75) { target &= ~UInt64(min(size, 16) - 1) }
         return target
     }
 
-    private func window(_ random: inout Random) -> UInt64 { is64 && random.chance(50) ? Window.high : Window.low }
+    /// Both operands of a string instruction lie in the same window: fast string operations of processors do not see
+    /// that two linear addresses are one physical one.
+    private func window(_ random: inout Random) -> UInt64 {
+        if decoder.instruction.pointee.meta.category == ZYDIS_CATEGORY_STRINGOP {
+            return is64 && test.gpr[0] & 1 != 0 ? Window.high : Window.low
+        }
+        return is64 && random.chance(50) ? Window.high : Window.low
+    }
 
     private func chooseDataTarget(size: Int, limit: Segment, _ random: inout Random) -> UInt64 {
         let base = window(&random), data = base &+ Window.data

@@ -28,7 +28,18 @@ final class Decoder {
 
     /// Decodes the instruction at the start of `bytes`; false if there is none.
     func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        ZydisDecoderDecodeFull(&decoder, bytes.baseAddress, bytes.count, instruction, operands) & 0x8000_0000 == 0
+        let status = ZydisDecoderDecodeFull(&decoder, bytes.baseAddress, bytes.count, instruction, operands)
+        guard status & 0x8000_0000 == 0 else { return false }
+        let raw = instruction.pointee.raw
+        // Zydis 4.0 takes SIB base 101 without ModRM.mod for R13D where it is a displacement.
+        if raw.modrm.mod == 0 && raw.modrm.rm == 4 && raw.sib.offset != 0 && raw.sib.base == 5 {
+            for index in 0..<operandCount where operands[index].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM {
+                operands[index].mem.base = ZYDIS_REGISTER_NONE
+                operands[index].mem.disp.has_displacement = 1
+                operands[index].mem.disp.value = raw.disp.value
+            }
+        }
+        return true
     }
 
     var operandCount: Int { Int(instruction.pointee.operand_count) }

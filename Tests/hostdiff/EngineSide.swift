@@ -200,21 +200,13 @@ enum FloatImage {
             let signExponent = field(FXImage.st(index) + 8, UInt16.self)
             cpu_fpr(cpu, Int32(physical)).pointee = X87Register(
                 significand: significand, signExponent: signExponent, pad: (0, 0, 0))
-            let tag = abridged >> physical & 1 == 0 ? 3 : FloatImage.tag(significand, signExponent)
-            tags |= tag << UInt16(physical * 2)
+            if abridged >> physical & 1 == 0 { tags |= 3 << UInt16(physical * 2) }
         }
         cpu.pointee.ftw = tags
         for index in 0..<16 {
             cpu_xmm(cpu, Int32(index)).pointee = XMMRegister(
                 low: field(FXImage.xmm(index)), high: field(FXImage.xmm(index) + 8))
         }
-    }
-
-    /// Valid, zero or special (SDM volume 1, 8.1.7).
-    private static func tag(_ significand: UInt64, _ signExponent: UInt16) -> UInt16 {
-        let exponent = signExponent & 0x7fff
-        if exponent == 0 && significand == 0 { return 1 }
-        return exponent == 0 || exponent == 0x7fff || significand >> 63 == 0 ? 2 : 0
     }
 
     static func save(_ cpu: CPU, to image: UnsafeMutableRawPointer) {

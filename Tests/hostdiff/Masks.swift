@@ -7,19 +7,28 @@ struct Masks {
     var flags: UInt64 = ~0
     /// FSW bits that are compared.
     var fsw: UInt16 = 0xffff
-    /// A general register of which only some bits are compared.
-    var register: (number: Int, mask: UInt64)?
+    /// Bits of each general register that are compared.
+    var registers = SIMD16<UInt64>(repeating: ~0)
+    /// Bits of a page fault's address that are compared.
+    var faultAddress: UInt64 = ~0
     /// Vector and x87 values are compared only to so many bits of relative precision.
     var tolerance: Tolerance = .exact
+    /// Several faults are due, and no manual says which comes first: any of #SS, #GP, #PF and #AC will do.
+    var anyAccessFault = false
+    /// Whether an access is made, and so whether it faults, depends on the CPU.
+    var mayFault = false
+    /// x87 state is not compared.
+    var ignoresX87 = false
 
     enum Tolerance { case exact, approximation32, transcendental }
 
     private enum Flag {
-        static let cf: UInt64 = 1, af: UInt64 = 1 << 4, of: UInt64 = 1 << 11
+        static let cf: UInt64 = 1, af: UInt64 = 1 << 4, of: UInt64 = 1 << 11, ac: UInt64 = 1 << 18
         static let arithmetic: UInt64 = 0x8d5
     }
 
-    init(_ decoder: Decoder, _ test: TestCase) {
+    /// For a case that ended on the host with `vector`.
+    init(_ decoder: Decoder, _ test: TestCase, vector: UInt32) {
         let instruction = decoder.instruction.pointee
         if let cpuFlags = instruction.cpu_flags { flags = ~(UInt64(cpuFlags.pointee.undefined) & Flag.arithmetic) }
         if let undefined = Masks.shiftFlags(decoder, test) { flags = ~undefined }
@@ -28,12 +37,9 @@ struct Masks {
             fsw = ~(UInt16(undefined & 7) << 8 | UInt16(undefined >> 3 & 1) << 14)
         }
         switch decoder.mnemonic {
-        case ZYDIS_MNEMONIC_BSWAP where decoder.operands[0].size == 16:
-            register = generalRegister(decoder.operands[0].reg.value).map { ($0.number, ~0xffff) }
+        case ZYDIS_MNEMONIC_BSWAP where decoder.operands[0].size == 16: maskDestination(decoder, 0xffff)
         case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
-            if Masks.shiftsTooFar(decoder, test), decoder.operands[0].isRegister {
-                register = generalRegister(decoder.operands[0].reg.value).map { ($0.number, ~0xffff) }
-            }
+            if Masks.shiftsTooFar(decoder, test) { maskDestination(decoder, 0xffff) }
         case ZYDIS_MNEMONIC_RCPPS, ZYDIS_MNEMONIC_RCPSS, ZYDIS_MNEMONIC_RSQRTPS, ZYDIS_MNEMONIC_RSQRTSS:
             tolerance = .approximation32
         case ZYDIS_MNEMONIC_F2XM1, ZYDIS_MNEMONIC_FYL2X, ZYDIS_MNEMONIC_FYL2XP1, ZYDIS_MNEMONIC_FPTAN,
@@ -41,6 +47,64 @@ struct Masks {
             tolerance = .transcendental
         default: break
         }
+        maskRepeated(decoder, test, vector)
+        maskFaults(decoder, test, vector)
+    }
+
+    private mutating func maskDestination(_ decoder: Decoder, _ bits: UInt64) {
+        guard decoder.operands[0].isRegister, let register = generalRegister(decoder.operands[0].reg.value) else { return }
+        registers[register.number] &= ~bits
+    }
+
+    /// Repeated string instructions. A fault under REPE or REPNE may show the flags of the last comparison or those before
+    /// the instruction (Intel). In 64-bit code with 32-bit addresses, registers that no iteration changes may or may not
+    /// be zero-extended.
+    private mutating func maskRepeated(_ decoder: Decoder, _ test: TestCase, _ vector: UInt32) {
+        let isRepeated = [Decoder.Attribute.hasRep, Decoder.Attribute.hasRepe, Decoder.Attribute.hasRepne]
+            .contains(where: decoder.has)
+        guard isRepeated else { return }
+        if vector != 3 { flags &= ~Flag.arithmetic }
+        let isShort = test.mode == .bits64 && decoder.instruction.pointee.address_width == 32
+        if isShort && (vector != 3 || test.gpr[1] & 0xffff_ffff == 0) {
+            for number in [1, 6, 7] { registers[number] = 0xffff_ffff }
+        }
+    }
+
+    /// What a faulting instruction may leave, and which fault comes first.
+    private mutating func maskFaults(_ decoder: Decoder, _ test: TestCase, _ vector: UInt32) {
+        let mnemonic = decoder.mnemonic
+        if mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU {
+            faultAddress = ~0xfff
+            mayFault = Masks.selectsNothing(decoder, test)
+        }
+        if mnemonic == ZYDIS_MNEMONIC_PUSH && Masks.isSegment(decoder.operands[0]) { mayFault = true }
+        guard vector != 3 else { return }
+        let isVector = (0..<decoder.visibleOperands).contains {
+            decoder.operands[$0].isMemory && decoder.operands[$0].size >= 128
+        }
+        anyAccessFault = test.input.pointee.rflags & Flag.ac != 0 || mnemonic == ZYDIS_MNEMONIC_CALL || isVector
+        // POPA may have loaded some of the registers.
+        if mnemonic == ZYDIS_MNEMONIC_POPA || mnemonic == ZYDIS_MNEMONIC_POPAD {
+            for number in [0, 1, 2, 3, 5, 6, 7] { registers[number] = 0 }
+        }
+        // The switch to MMX state may come before or after the access.
+        ignoresX87 = (0..<decoder.visibleOperands).contains {
+            decoder.operands[$0].isRegister && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_MMX
+        }
+    }
+
+    /// A masked store whose mask selects no byte.
+    private static func selectsNothing(_ decoder: Decoder, _ test: TestCase) -> Bool {
+        let register = decoder.operands[1].reg.value.rawValue
+        let signs: UInt64 = 0x8080_8080_8080_8080
+        func load(_ offset: Int) -> UInt64 { test.fx.load(fromByteOffset: offset, as: UInt64.self) }
+        if decoder.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU {
+            let offset = FXImage.xmm(Int(register - ZYDIS_REGISTER_XMM0.rawValue))
+            return (load(offset) | load(offset + 8)) & signs == 0
+        }
+        let top = Int(test.fx.load(fromByteOffset: FXImage.fsw, as: UInt16.self) >> 11 & 7)
+        let stackIndex = (Int(register - ZYDIS_REGISTER_MM0.rawValue) - top) & 7
+        return load(FXImage.st(stackIndex)) & signs == 0
     }
 
     /// The count of a shift or rotation, masked as the CPU does; nil for other instructions.
@@ -82,6 +146,7 @@ struct Masks {
 
     /// Notes the parts of memory that the instruction leaves undefined: instruction and operand pointers of the x87, the
     /// upper part of a pushed segment register, results of double shifts that go too far.
+    /// Where CALL faults, its push may have been done before.
     static func addIgnoredMemory(_ generator: CaseGenerator) {
         let decoder = generator.decoder, test = generator.test
         var address: UInt64 = 0
@@ -105,6 +170,9 @@ struct Masks {
             }
         case ZYDIS_MNEMONIC_SHLD, ZYDIS_MNEMONIC_SHRD:
             if shiftsTooFar(decoder, test), decoder.operands[0].isMemory { ignore(0...1) }
+        case ZYDIS_MNEMONIC_CALL:
+            address = generator.stackAddress &- 8
+            ignore(0...7)
         default: break
         }
     }

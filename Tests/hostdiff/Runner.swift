@@ -128,7 +128,7 @@ final class Runner {
         }
         vectors[Int(host.output.pointee.vector & 31)] += 1
         if let failure { return [failure] }
-        let comparison = Comparison(host: host, other: other, test: test, masks: Masks(decoder, test))
+        let comparison = Comparison(host: host, other: other, test: test, masks: Masks(decoder, test, vector: host.output.pointee.vector))
         return comparison.agrees ? nil : comparison.differences
     }
 

@@ -129,11 +129,14 @@ package struct Decoding {
 
     private func wireMemory(_ memory: ZydisDecodedOperandMem) {
         let o = op
-        var displacement = UInt64(bitPattern: memory.disp.value)
+        let raw = instruction.raw
+        // With 32-bit addresses and REX.B, Zydis 4.0 takes the SIB form without a base for one with R13D.
+        let isAbsolute = raw.modrm.mod == 0 && raw.modrm.rm == 4 && raw.sib.offset != 0 && raw.sib.base == 5
+        var displacement = UInt64(bitPattern: isAbsolute ? raw.disp.value : memory.disp.value)
         if memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP {
             o.pointee.base = UInt16(CPU_OFFSET_BLOCK_RIP)
             displacement &+= UInt64(o.pointee.offset) &+ UInt64(instruction.length)
-        } else if memory.base != ZYDIS_REGISTER_NONE, let base = Decoding.offset(of: memory.base) {
+        } else if !isAbsolute, memory.base != ZYDIS_REGISTER_NONE, let base = Decoding.offset(of: memory.base) {
             o.pointee.base = base
         }
         if memory.index != ZYDIS_REGISTER_NONE, let index = Decoding.offset(of: memory.index) {

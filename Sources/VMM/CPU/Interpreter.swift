@@ -261,6 +261,7 @@ extension Processor {
         var second: UInt64 = ~0
         if first < bytes.count {
             let next = (linear &+ UInt64(room)) & (cpu.is64Bit ? ~0 : 0xffff_ffff)
+            guard limitAllows(codeAt: cpu.pointee.rip &+ UInt64(room)) else { return nil }
             guard let address = translate(next, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
             second = address & pageMask
             for index in first..<bytes.count { bytes[index] = readByte(second + UInt64(index - first)) }
@@ -295,12 +296,22 @@ extension Processor {
         dataCaches.protect(page)
     }
 
+    /// Whether CS reaches as far as the second page of an instruction, which is fetched after that check. Otherwise
+    /// records #GP(0). In a segment of 4 GB code runs on at its start.
+    private func limitAllows(codeAt rip: UInt64) -> Bool {
+        let limit = cpu.pointee.segments.1.limit
+        if cpu.is64Bit || limit == 0xffff_ffff || rip <= UInt64(limit) { return true }
+        cpu.setFault(ExceptionVector.gp, code: 0)
+        return false
+    }
+
     /// Whether the second page of a crossing block is still where its bytes came from. A fetch fault is recorded.
     func crossingBlockHolds(_ head: OperationPointer) -> Bool {
         let block = BlockCache.block(ofHead: head)
         guard block.pointee.secondPage != ~0 else { return true }
         let linear = cpu.linearRIP
         let next = ((linear & pageMask) &+ pageSize) & (cpu.is64Bit ? ~0 : 0xffff_ffff)
+        guard limitAllows(codeAt: cpu.pointee.rip &+ pageSize &- (linear & ~pageMask)) else { return false }
         guard let address = translate(next, [.fetch], cpl: cpu.pointee.cpl) else { return false }
         if address & pageMask == block.pointee.secondPage { return true }
         blocks.invalidate(block.pointee.physical, 1, cpu)

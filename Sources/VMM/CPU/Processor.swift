@@ -40,9 +40,9 @@ package final class Processor: Archivable {
 
     /// Answers an external interrupt with its vector, as the INTA cycle does.
     package var acknowledgeInterrupt: () -> UInt8 = { 0xff }
-    /// The local APIC's side of CR8 and IA32_APIC_BASE; without an APIC they stay at these defaults.
-    package var readTPR: () -> UInt8 = { 0 }
-    package var writeTPR: (UInt8) -> Void = { _ in }
+    /// CR8 (0 to 15), which is the local APIC's task priority, and IA32_APIC_BASE; without an APIC they stay at these defaults.
+    package var readCR8: () -> UInt8 = { 0 }
+    package var writeCR8: (UInt8) -> Void = { _ in }
     package var apicBaseChanged: (UInt64) -> Void = { _ in }
     /// The x87 error output (FERR#), for CR0.NE = 0.
     package var assertFERR: () -> Void = {}

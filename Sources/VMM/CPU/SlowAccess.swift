@@ -41,7 +41,7 @@ extension Processor {
     /// Copies guest memory to `bytes` (at most a page).
     func copy(from linear: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ op: OperationPointer) -> Bool {
         enter(op)
-        guard let span = probe(linear, size: bytes.count, [], cpl: cpu.pointee.cpl, op) else { return false }
+        guard let span = probe(linear, size: bytes.count, stackKind(op), cpl: cpu.pointee.cpl, op) else { return false }
         transfer(span, bytes, write: false, op)
         checkDataBreakpoints(linear, bytes.count, write: false, op)
         return true
@@ -50,10 +50,15 @@ extension Processor {
     /// Copies `bytes` (at most a page) to guest memory.
     func copy(_ bytes: UnsafeRawBufferPointer, to linear: UInt64, _ op: OperationPointer) -> Bool {
         enter(op)
-        guard let span = probe(linear, size: bytes.count, [.write], cpl: cpu.pointee.cpl, op) else { return false }
+        guard let span = probe(linear, size: bytes.count, stackKind(op).union(.write), cpl: cpu.pointee.cpl, op) else { return false }
         transfer(span, UnsafeMutableRawBufferPointer(mutating: bytes), write: true, op)
         checkDataBreakpoints(linear, bytes.count, write: true, op)
         return true
+    }
+
+    /// Whether `op`'s memory operand is reached through SS.
+    private func stackKind(_ op: OperationPointer) -> AccessKind {
+        op.pointee.segment == UInt8(SegmentIndex.ss) ? [.stack] : []
     }
 
     // MARK: Probing

@@ -124,6 +124,9 @@ package final class Devices: Archivable {
     private func describeMachine() {
         CMOSSetup(memory: configuration.memorySize).apply(to: rtc)
         firmwareConfiguration.addMachine(ramBytes: configuration.memorySize)
+        firmwareConfiguration.addMemoryMap([(base: 0, length: configuration.memorySize, type: 1)])
+        // All ones: without anything to boot, firmware says so and does not try again.
+        firmwareConfiguration.add(file: "etc/boot-fail-wait", bytes: [0xFF, 0xFF, 0xFF, 0xFF])
         firmwareConfiguration.add(acpiTables)
     }
 

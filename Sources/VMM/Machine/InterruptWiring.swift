@@ -39,8 +39,8 @@ package final class InterruptWiring: Archivable {
         localAPIC = apic
         self.ioAPIC = ioAPIC
         mmio.map(ioAPIC, IOAPIC.defaultBase..<IOAPIC.defaultBase + IOAPIC.registerSpace)
-        processor.readTPR = { apic.cr8 }
-        processor.writeTPR = { apic.cr8 = $0 }
+        processor.readCR8 = { apic.cr8 }
+        processor.writeCR8 = { apic.cr8 = $0 }
         let physicalBits = Int(processor.model.physicalAddressBits)
         processor.apicBaseChanged = { _ = apic.writeBaseMSR($0, physicalBits: physicalBits) }
         selection.relocate(mmio)

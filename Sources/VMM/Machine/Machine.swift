@@ -19,6 +19,8 @@ package final class Machine {
 
     /// How the run ended, once it has.
     package private(set) var outcome: Outcome?
+    /// Takes a line for each instruction of a part of the run, while it is set.
+    package var trace: InstructionTrace?
     /// Whether console input may still come, so that a guest halted without a timer is not at its end.
     package var expectsInput = false
     private var resetIsPending = false
@@ -62,7 +64,8 @@ package final class Machine {
             if let outcome { return .ended(outcome) }
             guard clock.count < limit else { return .limit }
             let deadline = events.nextDeadline.map { clock.count(reaching: $0) } ?? .max
-            switch processor.run(until: min(limit, deadline)) {
+            let traced = trace?.step(processor) ?? .max
+            switch processor.run(until: min(limit, deadline, traced)) {
             case .count, .stopped: break
             case .shutdown: shutDown()
             case .unsupported: end(.unsupported)

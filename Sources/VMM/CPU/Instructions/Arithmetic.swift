@@ -129,7 +129,7 @@ enum Increment: UnaryOperation {
     @inline(__always) static func apply<T: Word>(_ cpu: CPU, _ a: T) -> T {
         let carry = cpu.cf
         let result = a &+ 1
-        cpu.setFlags(result, cf: carry, of: result == 1 << (T.bitWidth - 1), af: result & 15 == 0)
+        cpu.setFlags(result, cf: carry, of: result == T(1) << (T.bitWidth - 1), af: result & 15 == 0)
         return result
     }
 }
@@ -138,7 +138,7 @@ enum Decrement: UnaryOperation {
     @inline(__always) static func apply<T: Word>(_ cpu: CPU, _ a: T) -> T {
         let carry = cpu.cf
         let result = a &- 1
-        cpu.setFlags(result, cf: carry, of: a == 1 << (T.bitWidth - 1), af: result & 15 == 15)
+        cpu.setFlags(result, cf: carry, of: a == T(1) << (T.bitWidth - 1), af: result & 15 == 15)
         return result
     }
 }

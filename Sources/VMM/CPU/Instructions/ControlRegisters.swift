@@ -56,7 +56,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case 2: value = pointee.cr2
         case 3: value = pointee.cr3
         case 4: value = pointee.cr4
-        case 8: value = UInt64(processor.readTPR() >> 4)
+        case 8: value = UInt64(processor.readCR8())
         default: return undefined(at: op)
         }
         setWideDestination(op, value)
@@ -76,7 +76,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case 4: accepted = setCR4(value)
         case 8:
             accepted = value <= 15
-            if accepted { processor.writeTPR(UInt8(truncatingIfNeeded: value << 4)) }
+            if accepted { processor.writeCR8(UInt8(truncatingIfNeeded: value)) }
         default: return undefined(at: op)
         }
         guard accepted else { return generalProtection(at: op) }

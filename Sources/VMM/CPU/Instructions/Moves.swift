@@ -110,10 +110,15 @@ private func compareExchange8B(_ cpu: CPU, _ op: OperationPointer) -> Next {
 }
 
 private func compareExchange16B(_ cpu: CPU, _ op: OperationPointer) -> Next {
-    guard let old = cpu.load128(op, aligned: true) else { return nil }
+    guard let linear = cpu.linearAddress(op, size: 16, write: true) else { return nil }
+    guard linear & 15 == 0 else { return cpu.generalProtection(at: op) }
+    let kind: AccessKind = op.pointee.segment == SegmentIndex.ss ? [.stack] : []
+    guard cpu.processor.readForUpdate(linear, size: 16, kind, op) else { return nil }
+    let old = XMMRegister(low: cpu.pointee.scratch.0, high: cpu.pointee.scratch.1)
     let isEqual = old.low == cpu.gpr(Register.rax) && old.high == cpu.gpr(Register.rdx)
     let new = isEqual ? XMMRegister(low: cpu.gpr(Register.rbx), high: cpu.gpr(Register.rcx)) : old
-    guard cpu.store128(new, op, aligned: true) else { return nil }
+    (cpu.pointee.scratch.0, cpu.pointee.scratch.1) = (new.low, new.high)
+    cpu.processor.commitUpdate(linear, size: 16, op)
     setZF(cpu, isEqual)
     if !isEqual {
         cpu.setGPR(Register.rax, old.low)

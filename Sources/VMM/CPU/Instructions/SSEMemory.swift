@@ -46,7 +46,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
               let last = (0..<size).last(where: { byte(mask, $0) & 0x80 != 0 }) else { return true }
         guard let base = linearAddress(op, size: size, write: true) else { return false }
         func linear(_ index: Int) -> UInt64 { (base &+ UInt64(index)) & pointee.linearMask }
-        guard beginUpdate(UInt8.self, linear: linear(first), op) != nil,
+        // The upper half first, as processors do.
+        let upper = (8..<max(size, 8)).first { byte(mask, $0) & 0x80 != 0 } ?? first
+        guard beginUpdate(UInt8.self, linear: linear(upper), op) != nil,
+              beginUpdate(UInt8.self, linear: linear(first), op) != nil,
               beginUpdate(UInt8.self, linear: linear(last), op) != nil else { return false }
         for index in first...last where byte(mask, index) & 0x80 != 0 {
             guard write(byte(value, index), linear: linear(index), op) else { return false }
@@ -63,6 +66,8 @@ private let storeMaskedMMX: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
     let value = XMMRegister(low: cpu.register(op.pointee.destination), high: 0)
     let mask = XMMRegister(low: op.pointee.source.load(as: UInt64.self), high: 0)
+    // Unlike MASKMOVDQU this needs the whole operand to be writable.
+    guard cpu.beginUpdate(UInt64.self, op) != nil else { return nil }
     guard cpu.storeMasked(value, mask: mask, size: 8, op) else { return nil }
     cpu.enterMMX()
     return op + 1

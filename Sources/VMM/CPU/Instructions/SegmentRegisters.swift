@@ -208,10 +208,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             setZF(raises)
             return op + 1
         }
-        guard let place = beginUpdate(UInt16.self, op) else { return nil }
-        let value = place.loadUnaligned(as: UInt16.self)
+        // Processors write only what changes.
+        guard let value = load(UInt16.self, op) else { return nil }
         let raises = value & Selector.rplMask < source
-        finishUpdate(place, raises ? (value & ~Selector.rplMask) | source : value, op)
+        if raises, !store((value & ~Selector.rplMask) | source, op) { return nil }
         setZF(raises)
         return op + 1
     }

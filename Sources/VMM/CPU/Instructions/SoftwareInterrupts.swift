@@ -12,16 +12,23 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return leave(at: op)
     }
 
-    /// BOUND: #BR unless the signed index lies between the two bounds in memory.
+    /// BOUND: #BR unless the signed index lies between the two bounds in memory. The upper bound is read only if the
+    /// lower one holds.
     fileprivate func checkBounds<T: Word>(_ op: OperationPointer, _: T.Type) -> Next {
         let size = MemoryLayout<T>.size
-        guard let linear = linearAddress(op, size: 2 * size, write: false),
-            let lower = read(T.self, linear: linear, op),
-            let upper = read(T.self, linear: (linear &+ UInt64(size)) & pointee.linearMask, op)
-        else { return nil }
+        let offset = effectiveAddress(op)
         let index: T = register(op.pointee.destination)
-        let isInside = index.signed >= lower.signed && index.signed <= upper.signed
-        return isInside ? op + 1 : fault(ExceptionVector.br, at: op)
+        func bound(_ number: Int) -> T? {
+            let offset = offset &+ UInt64(number * size)
+            if op.pointee.flags & OperationFlags.checkSegment != 0 {
+                guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: false, op) else { return nil }
+            }
+            return read(T.self, linear: (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask, op)
+        }
+        guard let lower = bound(0) else { return nil }
+        guard index.signed >= lower.signed else { return fault(ExceptionVector.br, at: op) }
+        guard let upper = bound(1) else { return nil }
+        return index.signed <= upper.signed ? op + 1 : fault(ExceptionVector.br, at: op)
     }
 }
 

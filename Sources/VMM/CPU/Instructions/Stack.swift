@@ -31,7 +31,7 @@ import CZydis
     return op + 1
 }
 
-/// PUSHA: all eight stores are checked before the first is made.
+/// PUSHA: eight stores downwards; what was stored before one that faults stays.
 @inline(__always) private func pushAll<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let rsp = cpu.gpr(Register.rsp)
     // The last store is the lowest address; a fault at any leaves RSP as it was.
@@ -67,25 +67,35 @@ import CZydis
         return nil
     }
     guard cpu.push(T(truncatingIfNeeded: rbp), op) else { return nil }
-    let frame = cpu.gpr(Register.rsp)
+    let frame = T(truncatingIfNeeded: cpu.gpr(Register.rsp))
     let level = op.pointee.displacement & 31
     if level > 0 {
         var pointer = rbp
-        for _ in 1..<max(level, 1) {
+        for _ in 1..<level {
             pointer = pointer &- UInt64(MemoryLayout<T>.size)
-            let linear = ((pointer & mask) &+ (cpu.is64Bit ? 0 : cpu.pointee.segments.2.base)) & cpu.pointee.linearMask
-            guard let value = cpu.read(T.self, linear: linear, op, stack: true), cpu.push(value, op) else { return fail() }
+            guard let linear = stackAddress(cpu, op, pointer & mask, MemoryLayout<T>.size, write: false),
+                let value = cpu.read(T.self, linear: linear, op, stack: true), cpu.push(value, op)
+            else { return fail() }
         }
-        guard cpu.push(T(truncatingIfNeeded: frame), op) else { return fail() }
+        guard cpu.push(frame, op) else { return fail() }
     }
     let top = cpu.gpr(Register.rsp)
     let newTop = (top &- (op.pointee.immediate & 0xffff)) & mask
-    // The frame's last byte is checked for writing, as if something were pushed there.
-    let linear = (newTop &+ (cpu.is64Bit ? 0 : cpu.pointee.segments.2.base)) & cpu.pointee.linearMask
-    guard cpu.beginUpdate(UInt8.self, linear: linear, op) != nil else { return fail() }
-    cpu.setGPR(Register.rbp, to: T(truncatingIfNeeded: (frame & mask) | (rbp & ~mask)))
+    // The new top of the stack is checked for writing, as if something were pushed there.
+    guard let linear = stackAddress(cpu, op, newTop, MemoryLayout<T>.size, write: true),
+        cpu.beginUpdate(T.self, linear: linear, op) != nil
+    else { return fail() }
+    cpu.setGPR(Register.rbp, to: frame)
     cpu.setGPR(Register.rsp, (top & ~mask) | newTop)
     return op + 1
+}
+
+/// The linear address of `size` bytes at an offset in the stack segment; nil with #SS(0) recorded.
+private func stackAddress(_ cpu: CPU, _ op: OperationPointer, _ offset: UInt64, _ size: Int, write: Bool) -> UInt64? {
+    if op.pointee.flags & OperationFlags.checkStack != 0 {
+        guard cpu.checkSegment(SegmentIndex.ss, offset: offset, size: size, write: write, op) else { return nil }
+    }
+    return (offset &+ (cpu.is64Bit ? 0 : cpu.pointee.segments.2.base)) & cpu.pointee.linearMask
 }
 
 /// LEAVE: RSP from RBP, then POP RBP.

@@ -164,12 +164,13 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
     cpu.zf == (op.pointee.flags & OperationFlags.rep != 0)
 }
 
+/// CMPS reads the element at RDI first, as processors do.
 @inline(__always) private func compareString<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = MemoryLayout<T>.size
     return cpu.repeated(op) {
-        guard let source = cpu.sourceAddress(op, size), let a = cpu.read(T.self, linear: source, op),
-            let destination = cpu.destinationAddress(op, size, write: false),
-            let b = cpu.read(T.self, linear: destination, op)
+        guard let destination = cpu.destinationAddress(op, size, write: false),
+            let b = cpu.read(T.self, linear: destination, op),
+            let source = cpu.sourceAddress(op, size), let a = cpu.read(T.self, linear: source, op)
         else { return nil }
         _ = Compare.apply(cpu, a, b)
         let step = cpu.step(size)

@@ -50,8 +50,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// The masked response to a missing operand: the destination becomes the default NaN.
-    @inline(never) fileprivate func x87Underflow(_ op: OperationPointer, destination: Int) -> Next {
-        if x87StackFault(op) {
+    @inline(never) fileprivate func x87Underflow(
+        _ op: OperationPointer, destination: Int, conditions: UInt16 = X87Status.c1
+    ) -> Next {
+        if x87StackFault(op, conditions: conditions) {
             setST(destination, .indefinite)
             popX87(op)
         }
@@ -63,7 +65,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         _ op: OperationPointer, destination: Int, source: Int, conditions: UInt16 = X87Status.c1
     ) -> Next {
         guard x87Ready(op) else { return nil }
-        if _slowPath(isEmpty(destination) || isEmpty(source)) { return x87Underflow(op, destination: destination) }
+        if _slowPath(isEmpty(destination) || isEmpty(source)) {
+            return x87Underflow(op, destination: destination, conditions: conditions)
+        }
         let status = runX87(op, st(destination), st(source))
         if commitX87(op, status, conditions: conditions) { popX87(op) }
         return op + 1
@@ -128,7 +132,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) fileprivate func twoResults(_ op: OperationPointer, conditions: UInt16) -> Next {
         guard x87Ready(op) else { return nil }
         if _slowPath(isEmpty(0) || !isEmpty(7)) {
-            if x87StackFault(op, overflow: !isEmpty(0)) {
+            if x87StackFault(op, overflow: !isEmpty(0), conditions: conditions) {
                 setST(0, .indefinite)
                 pushX87(.indefinite)
             }

@@ -96,9 +96,32 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         op.pointee.flags & OperationFlags.operand16 != 0 ? 14 : 28
     }
 
+    /// Checks the address of an environment for alignment and, in the short format without registers, its first and last
+    /// byte for rights before the bytes between, as processors do. False with the fault recorded.
+    private func checkEnvironment(_ op: OperationPointer, size: Int, registers: Bool, write: Bool) -> Bool {
+        if op.pointee.flags & OperationFlags.operand16 != 0 && !registers {
+            guard probeByte(op, at: 0, write: write), probeByte(op, at: UInt64(size - 1), write: write) else {
+                return false
+            }
+        }
+        return isAligned(op, size: size, to: UInt64(size / 7), write: write)
+    }
+
+    private func probeByte(_ op: OperationPointer, at displacement: UInt64, write: Bool) -> Bool {
+        let offset = effectiveAddress(op) &+ displacement
+        if op.pointee.flags & OperationFlags.checkSegment != 0 {
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: 1, write: write, op) else { return false }
+        }
+        let linear = (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
+        let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
+        return write ? beginUpdate(UInt8.self, linear: linear, op) != nil
+            : read(UInt8.self, linear: linear, op, stack: isStack) != nil
+    }
+
     /// FNSTENV, or FNSAVE with the registers after the environment.
     fileprivate func saveEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
+        guard checkEnvironment(op, size: size, registers: registers, write: true) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             putEnvironment(buffer, op)
             if registers {
@@ -116,6 +139,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// FLDENV, or FRSTOR.
     fileprivate func loadEnvironment(_ op: OperationPointer, registers: Bool) -> Bool {
         let size = environmentSize(op)
+        guard checkEnvironment(op, size: size, registers: registers, write: false) else { return false }
         return withUnsafeTemporaryAllocation(byteCount: 108, alignment: 8) { buffer in
             guard load(bytes: .init(rebasing: buffer[0..<(registers ? size + 80 : size)]), op) else { return false }
             takeEnvironment(.init(buffer), op)
@@ -142,12 +166,17 @@ private enum FXSave {
 }
 
 extension UnsafeMutablePointer where Pointee == CPUState {
-    /// The image's address checked for its segment and its 16-byte alignment; false with #GP or #SS recorded.
+    /// The image's address checked for its segment and its 16-byte alignment, and before a write for rights on its
+    /// last byte, since FXSAVE does not write that far. False with the fault recorded.
     private func checkFXSave(_ op: OperationPointer, write: Bool) -> Bool {
         guard let linear = linearAddress(op, size: FXSave.size, write: write) else { return false }
-        if linear & 15 == 0 { return true }
-        _ = generalProtection(at: op)
-        return false
+        if linear & 15 != 0 {
+            _ = generalProtection(at: op)
+            return false
+        }
+        let last = (linear &+ UInt64(FXSave.size - 1)) & pointee.linearMask
+        if !write || (linear ^ last) & pageMask == 0 { return true }
+        return beginUpdate(UInt8.self, linear: last, op) != nil
     }
 
     /// XMM8 to XMM15 exist in 64-bit code only.
@@ -284,9 +313,10 @@ private let wait: Handler = { cpu, op in
 private let waitingNoOperation: Handler = { cpu, op in cpu.x87Ready(op) ? op + 1 : nil }
 /// FNENI, FNDISI, FNSETPM: nothing since the 387.
 private let noOperation: Handler = { _, op in op + 1 }
-/// EMMS: all registers empty; TOP stays.
+/// EMMS: all registers empty, and TOP 0 as after any MMX instruction.
 private let emptyMMX: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
+    cpu.enterMMX()
     cpu.pointee.ftw = X87Tags.allEmpty
     return op + 1
 }

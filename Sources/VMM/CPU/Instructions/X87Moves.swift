@@ -16,15 +16,36 @@ private enum Indefinite {
 extension UnsafeMutablePointer where Pointee == CPUState {
     // MARK: 80-bit memory operands
 
-    /// Loads `op`'s 80-bit memory operand.
-    fileprivate func load80(_ op: OperationPointer) -> X87Register? {
-        var value = X87Register.zero
-        let loaded = withUnsafeMutableBytes(of: &value) { load(bytes: .init(rebasing: $0[0..<10]), op) }
-        return loaded ? value : nil
+    /// The linear address of the upper 16 bits of `op`'s 80-bit memory operand, or nil with #GP or #SS recorded.
+    private func upperAddress(_ op: OperationPointer, write: Bool) -> UInt64? {
+        let offset = effectiveAddress(op) &+ 8
+        if op.pointee.flags & OperationFlags.checkSegment != 0 {
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: 2, write: write, op) else { return nil }
+        }
+        return (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
     }
 
+    /// Loads `op`'s 80-bit memory operand: 64 bits, then 16.
+    fileprivate func load80(_ op: OperationPointer) -> X87Register? {
+        let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
+        guard let significand = load(UInt64.self, op), let upper = upperAddress(op, write: false),
+              let signExponent = read(UInt16.self, linear: upper, op, stack: isStack) else { return nil }
+        return X87Register(significand: significand, signExponent: signExponent)
+    }
+
+    /// Stores the same way, after both pages are known to be writable.
     fileprivate func store80(_ value: X87Register, _ op: OperationPointer) -> Bool {
-        withUnsafeBytes(of: value) { store(bytes: .init(rebasing: $0[0..<10]), op) }
+        let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
+        guard let lower = linearAddress(op, size: 8, write: true) else { return false }
+        if op.pointee.flags & OperationFlags.checkSegment != 0 || (lower &+ 9) & ~pageMask < 9 {
+            guard beginUpdate(UInt64.self, linear: lower, op) != nil else { return false }
+        }
+        guard let upper = upperAddress(op, write: true) else { return false }
+        if (lower ^ upper) & pageMask != 0 {
+            guard beginUpdate(UInt16.self, linear: upper, op) != nil else { return false }
+        }
+        return write(value.significand, linear: lower, op, stack: isStack)
+            && write(value.signExponent, linear: upper, op, stack: isStack)
     }
 
     // MARK: Loads
@@ -53,7 +74,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         if _slowPath(!isEmpty(7)) { return pushOrFault(op, .zero) }
         var value = X87Register.zero
         let status = runX87(op, &value, source)
-        if commitX87(op, status) { pushX87(value) }
+        if commitX87(op, status, suppressing: X87Status.invalid) { pushX87(value) }
         return op + 1
     }
 
@@ -183,12 +204,10 @@ private let storeDecimal: Handler = { cpu, op in
     if cpu.commitX87(op, status, suppressing: X87Status.suppressingStores) { cpu.popX87(op) }
     return op + 1
 }
-/// FSTPNCE, an alias of FSTP ST(i) that moves empty registers too.
+/// FSTPNCE, an alias of FSTP ST(i) that only pops if ST(0) is empty.
 private let storeUnchecked: Handler = { cpu, op in
     guard cpu.x87Ready(op) else { return nil }
-    let index = cpu.x87Index(op)
-    cpu.st(index).pointee = cpu.st(0).pointee
-    cpu.setEmpty(index, cpu.isEmpty(0))
+    if !cpu.isEmpty(0) { cpu.setST(cpu.x87Index(op), cpu.st(0).pointee) }
     cpu.pointee.fsw &= ~X87Status.c1
     cpu.popX87()
     return op + 1

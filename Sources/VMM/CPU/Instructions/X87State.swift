@@ -134,8 +134,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) var x87Environment: UInt32 { UInt32(pointee.fcw) | UInt32(pointee.fsw) << 16 }
 
     /// Merges what an operation returned into the status word, whose bits `conditions` it replaces. False if one of
-    /// the exceptions `suppressing` is unmasked: then there is no result (only C1 is replaced) and nothing is popped
-    /// or pushed.
+    /// the exceptions `suppressing` is unmasked: then there is no result (of `conditions` only C1 and C2 are cleared) and
+    /// nothing is popped or pushed.
     @inline(__always) func commitX87(
         _ op: OperationPointer, _ status: UInt32, conditions: UInt16 = X87Status.c1,
         suppressing: UInt16 = X87Status.suppressing
@@ -145,7 +145,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         if _slowPath(unmasked != 0) {
             raiseX87(op)
             if unmasked & suppressing != 0 {
-                pointee.fsw = (pointee.fsw & ~X87Status.c1) | (raised & ~X87Status.conditions) | (raised & X87Status.c1)
+                let cleared = conditions & (X87Status.c1 | X87Status.c2)
+                pointee.fsw = (pointee.fsw & ~cleared) | (raised & ~(X87Status.conditions & ~X87Status.c1))
                 return false
             }
         }
@@ -164,10 +165,23 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.fds = hasMemory ? segment(Int(op.pointee.segment)).pointee.selector : 0
     }
 
-    /// Raises a stack underflow (`c1` 0) or overflow (`c1` set). True if it is masked, so that the default result is due.
-    @inline(never) func x87StackFault(_ op: OperationPointer, overflow: Bool = false) -> Bool {
+    /// Raises a stack underflow (C1 clear) or overflow (C1 set). True if it is masked, so that the default result is due.
+    /// `conditions` are those of the instruction.
+    @inline(never) func x87StackFault(
+        _ op: OperationPointer, overflow: Bool = false, conditions: UInt16 = X87Status.c1
+    ) -> Bool {
         let flags = X87Status.invalid | X87Status.stackFault | (overflow ? X87Status.c1 : 0)
-        return commitX87(op, UInt32(flags))
+        return commitX87(op, UInt32(flags), conditions: conditions & (X87Status.c1 | X87Status.c2))
+    }
+
+    /// Whether `op`'s memory operand passes the alignment check (SDM volume 3, 6.15, #AC); false with #AC recorded.
+    /// Only operands that move as bytes need this.
+    func isAligned(_ op: OperationPointer, size: Int, to alignment: UInt64, write: Bool) -> Bool {
+        guard pointee.cpl == 3, pointee.cr0 & CR0.am != 0, pointee.flags & RFlags.ac != 0 else { return true }
+        guard let linear = linearAddress(op, size: size, write: write) else { return false }
+        if linear & (alignment - 1) == 0 { return true }
+        _ = fault(ExceptionVector.ac, code: 0, at: op)
+        return false
     }
 
     /// Sets ES and B from the flags and masks, after either was loaded or cleared.

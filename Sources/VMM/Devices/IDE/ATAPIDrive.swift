@@ -242,7 +242,7 @@ final class ATAPIDrive: IDECommandSet {
         guard bytesPerBlock == Self.rawBlockSize else { return bytes }
         let synchronization = [0] + [UInt8](repeating: 0xFF, count: 10) + [0]
         let mode1: UInt8 = 1
-        let address = ATAPIPacket.minuteSecondFrame(number).map { $0 / 10 << 4 | $0 % 10 }
+        let address = ATAPIPacket.minuteSecondFrame(number).map { ($0 / 10) << 4 | $0 % 10 }
         return synchronization + address + [mode1] + bytes + [UInt8](repeating: 0, count: 288)
     }
 
