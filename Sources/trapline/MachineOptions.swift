@@ -17,7 +17,7 @@ struct MachineOptions: ParsableArguments {
     var exec: String?
     @Option(help: ArgumentHelp("Add the files below a directory to the initrd.", valueName: "directory"))
     var overlay: String?
-    @Option(help: ArgumentHelp("RAM, 16M to 3G.", valueName: "size"))
+    @Option(help: ArgumentHelp("RAM, 16M to 3G.", valueName: "size"), transform: { try MemorySize($0) })
     var memory = MemorySize(bytes: MachineConfiguration.defaultMemorySize)
     @Option(help: ArgumentHelp("Hard disk: a raw image, which is never written.", valueName: "file"))
     var disk: String?
@@ -31,9 +31,13 @@ struct MachineOptions: ParsableArguments {
     var cpu = CPUName.standard
     @Option(help: ArgumentHelp("Interrupt controllers: apic or xtpic.", valueName: "name"))
     var chipset = MachineConfiguration.Chipset.apic
-    @Option(help: ArgumentHelp("Instructions per microsecond of virtual time.", valueName: "n"))
+    @Option(
+        help: ArgumentHelp("Instructions per microsecond of virtual time.", valueName: "n"),
+        transform: { try InstructionRate($0) })
     var instructionsPerUs = InstructionRate(perMicrosecond: 1000)
-    @Option(help: ArgumentHelp("What the guest's clock shows at power-on, UTC.", valueName: "YYYY-MM-DDTHH:MM:SS"))
+    @Option(
+        help: ArgumentHelp("What the guest's clock shows at power-on, UTC.", valueName: "YYYY-MM-DDTHH:MM:SS"),
+        transform: { try StartDate($0) })
     var startDate = StartDate(seconds: RTC.defaultStartDate)
     @Option(help: ArgumentHelp("What a reset by the guest does: exit or continue.", valueName: "action"))
     var reset = ResetAction.exit
@@ -76,60 +80,71 @@ struct CPUName: ExpressibleByArgument {
 }
 
 /// An amount of RAM: a number with K, M or G; without a letter it is in megabytes.
-struct MemorySize: ExpressibleByArgument {
+struct MemorySize: CustomStringConvertible {
     let bytes: UInt64
 
     init(bytes: UInt64) { self.bytes = bytes }
 
-    init?(argument: String) {
+    init(_ argument: String) throws {
         let units: [Character: UInt64] = ["k": 1 << 10, "m": 1 << 20, "g": 1 << 30]
         let unit = argument.last.flatMap { units[Character($0.lowercased())] }
-        guard let number = UInt64(unit == nil ? argument : String(argument.dropLast())) else { return nil }
+        guard let number = UInt64(unit == nil ? argument : String(argument.dropLast())) else {
+            throw ValidationError("expected a number with K, M or G")
+        }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: unit ?? 1 << 20)
-        guard !overflow, MachineConfiguration.memoryRange.contains(bytes), bytes % (1 << 20) == 0 else { return nil }
+        guard !overflow, MachineConfiguration.memoryRange.contains(bytes), bytes % (1 << 20) == 0 else {
+            throw ValidationError("expected 16M to 3G, in whole megabytes")
+        }
         self.bytes = bytes
     }
 
-    var defaultValueDescription: String { "\(bytes >> 20)M" }
+    var description: String { "\(bytes >> 20)M" }
 }
 
 /// How fast virtual time passes.
-struct InstructionRate: ExpressibleByArgument {
+struct InstructionRate: CustomStringConvertible {
     let perMicrosecond: UInt64
     private static let range: ClosedRange<UInt64> = 1...1_000_000
 
     init(perMicrosecond: UInt64) { self.perMicrosecond = perMicrosecond }
 
-    init?(argument: String) {
-        guard let number = UInt64(argument), Self.range.contains(number) else { return nil }
+    init(_ argument: String) throws {
+        guard let number = UInt64(argument), Self.range.contains(number) else {
+            throw ValidationError("expected a number from \(Self.range.lowerBound) to \(Self.range.upperBound)")
+        }
         perMicrosecond = number
     }
 
-    var defaultValueDescription: String { "\(perMicrosecond)" }
+    var description: String { "\(perMicrosecond)" }
 }
 
 /// A date and time of day, UTC, as seconds since 1970.
-struct StartDate: ExpressibleByArgument {
+struct StartDate: CustomStringConvertible {
     let seconds: UInt64
 
     init(seconds: UInt64) { self.seconds = seconds }
 
-    init?(argument: String) {
+    init(_ argument: String) throws {
         let parts = argument.split(omittingEmptySubsequences: false) { "-T:".contains($0) }.map { UInt64($0) }
         let numbers = parts.compactMap { $0 }
-        guard numbers.count == parts.count, numbers.count == 3 || numbers.count == 6 else { return nil }
-        let time = numbers.count == 6 ? Array(numbers[3...]) : [0, 0, 0]
-        let (year, month, day) = (numbers[0], numbers[1], numbers[2])
-        guard (1970...2099).contains(year), (1...12).contains(month), (1...31).contains(day),
-            (0...23).contains(time[0]), (0...59).contains(time[1]), (0...59).contains(time[2])
+        guard numbers.count == parts.count, numbers.count == 3 || numbers.count == 6,
+            let seconds = Self.seconds(numbers[0], numbers[1], numbers[2], Array(numbers[3...]))
+        else { throw ValidationError("expected a date from 1970 to 2099 such as 2025-01-01 or 2025-01-01T12:00:00") }
+        self.seconds = seconds
+    }
+
+    private static func seconds(_ year: UInt64, _ month: UInt64, _ day: UInt64, _ time: [UInt64]) -> UInt64? {
+        let time = time.isEmpty ? [0, 0, 0] : time
+        guard (1970...2099).contains(year), (1...12).contains(month), (1...31).contains(day), time[0] < 24, time[1] < 60,
+            time[2] < 60
         else { return nil }
         // Days before the month in a year that begins with March, so that a leap day is the last.
         let shiftedYear = month > 2 ? year : year - 1
         let shiftedMonth = (month + 9) % 12
-        let days = 365 * shiftedYear + shiftedYear / 4 - shiftedYear / 100 + shiftedYear / 400
-            + (153 * shiftedMonth + 2) / 5 + day - 1 - 719_468
-        seconds = days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2]
+        let leapDays = shiftedYear / 4 - shiftedYear / 100 + shiftedYear / 400
+        let days = 365 * shiftedYear + leapDays + (153 * shiftedMonth + 2) / 5 + day - 1 - 719_468
+        return days * 86_400 + time[0] * 3600 + time[1] * 60 + time[2]
     }
 
-    var defaultValueDescription: String { "2025-01-01T00:00:00" }
+    var description: String { "2025-01-01" }
 }

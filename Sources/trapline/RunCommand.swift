@@ -47,7 +47,9 @@ struct RunOptions: ParsableArguments {
     var maxInstructions: UInt64?
     @Option(help: ArgumentHelp("End after this much host time.", valueName: "seconds"))
     var timeout: Double?
-    @Option(help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"))
+    @Option(
+        help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"),
+        transform: { try ExpectedOutcome($0) })
     var expect: ExpectedOutcome?
     @Option(help: ArgumentHelp("Where console input comes from: console or none.", valueName: "source"))
     var stdin = InputSource.console
@@ -60,7 +62,7 @@ struct RunOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Print every instruction with the registers before it, from a count on, for so many counts.",
-            valueName: "start:count"))
+            valueName: "start:count"), transform: { try TraceRange($0) })
     var debugTrace: TraceRange?
     @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
     var digestEvery: UInt64?
@@ -99,19 +101,20 @@ enum Engine: String, ExpressibleByArgument, CaseIterable { case interpreter, tra
 enum InputSource: String, ExpressibleByArgument, CaseIterable { case console, none }
 
 /// The outcome that makes a run a success: a name, and for `debug-exit` possibly the value, as in `debug-exit:16`.
-struct ExpectedOutcome: ExpressibleByArgument {
+struct ExpectedOutcome {
     /// The exit code when the run ended well, but not as expected.
-    static let mismatchCode: Int32 = 4
+    static let mismatchCode: Int32 = 26
 
     private let name: String
     private let value: UInt8?
 
-    init?(argument: String) {
+    init(_ argument: String) throws {
         let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        guard Outcome.names.contains(parts[0]) else { return nil }
         name = parts[0]
         value = parts.count == 2 ? UInt8(parts[1]) : nil
-        if parts.count == 2, value == nil || name != "debug-exit" { return nil }
+        guard Outcome.names.contains(name), parts.count == 1 || value != nil && name == "debug-exit" else {
+            throw ValidationError("expected one of \(Outcome.names.joined(separator: ", ")), or debug-exit:0 to debug-exit:255")
+        }
     }
 
     func matches(_ outcome: Outcome) -> Bool {
@@ -122,13 +125,14 @@ struct ExpectedOutcome: ExpressibleByArgument {
 }
 
 /// A part of a run: the count at which it begins and its length in counts, as in `1000000:500`.
-struct TraceRange: ExpressibleByArgument {
+struct TraceRange {
     let counts: Range<UInt64>
 
-    init?(argument: String) {
+    init(_ argument: String) throws {
         let parts = argument.split(separator: ":", omittingEmptySubsequences: false).map { UInt64($0) }
-        guard parts.count == 2, let start = parts[0], let count = parts[1], count > 0, start <= .max - count
-        else { return nil }
+        guard parts.count == 2, let start = parts[0], let count = parts[1], count > 0, start <= .max - count else {
+            throw ValidationError("expected a start and a number of counts such as 1000000:500")
+        }
         counts = start..<start + count
     }
 }

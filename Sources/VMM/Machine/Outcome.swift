@@ -59,7 +59,7 @@ package enum Outcome: Equatable {
         case .timeout: 20
         case .failText: 22
         case .divergence: 24
-        case .interrupted: 26
+        case .interrupted: 28
         }
     }
 }
