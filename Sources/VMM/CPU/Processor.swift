@@ -190,6 +190,11 @@ package final class Processor: Archivable {
         }
     }
 
+    /// Begins to count events anew.
+    package func clearEventCounts() {
+        for kind in EventKind.allCases { cpu_event_count(cpu, Int32(kind.rawValue)).pointee = 0 }
+    }
+
     /// Hands what is buffered to the sink.
     package func flushEvents() {
         guard let events = cpu.pointee.events, cpu.pointee.eventCount > 0 else { return }
