@@ -122,7 +122,9 @@ final class RunSession {
         do {
             let fresh = try Machine(configuration)
             try fresh.restore(snapshot)
-            guard fresh.digest == before else { throw CommandError.badCombination("the restored state differs") }
+            guard fresh.digest == before else {
+                throw CommandError.badCombination("\(fresh.firstDifference(from: snapshot) ?? "nothing") differs")
+            }
             machine = fresh
             connect()
         } catch {

@@ -21,6 +21,18 @@ extension Machine {
     /// A digest of the state that `snapshot` would hold.
     package var digest: StateDigest { StateArchive.digest { visit($0) } }
 
+    /// The dotted path of the first field that differs from `snapshot`, of a machine of the same configuration; nil if
+    /// none does.
+    package func firstDifference(from snapshot: [UInt8]) -> String? {
+        let archive = StateArchive(recordsLayout: true)
+        visit(archive)
+        let fields = archive.layout
+        let differing = fields.first { field in
+            field.range.upperBound > snapshot.count || archive.bytes[field.range] != snapshot[field.range]
+        }
+        return differing?.path ?? (archive.bytes.count == snapshot.count ? nil : "the end")
+    }
+
     private func visit(_ archive: StateArchive) {
         archive.expect("signature", Self.signature)
         archive.expect("chipset", UInt8(configuration.chipset == .apic ? 1 : 0))
