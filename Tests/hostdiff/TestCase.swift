@@ -53,11 +53,10 @@ final class TestCase {
         }
     }
 
-    /// The linear address of the instruction.
-    var linearRIP: UInt64 {
-        mode == .bits64
-            ? input.pointee.rip
-            : (Segment.named(input.pointee.cs)?.base ?? 0) &+ input.pointee.rip & 0xffff_ffff
+    /// Whether a segment of the local descriptor table is used.
+    var usesLDT: Bool {
+        let input = input.pointee
+        return [input.es, input.cs, input.ss, input.ds, input.fs, input.gs].contains { $0 & 4 != 0 }
     }
 }
 
