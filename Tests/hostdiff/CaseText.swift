@@ -41,6 +41,7 @@ enum CaseText {
     static func text(_ test: TestCase, withFloat: Bool) -> String {
         let input = test.input.pointee
         var words = ["\(test.mode.rawValue)", bytes(test.bytes), "at=\(hex(test.codeOffset))", "rip=\(hex(input.rip))"]
+        if let host = test.hostBytes { words.append("host=\(bytes(host))") }
         for (name, selector) in zip(segmentNames, segments(input)) where selector != 0 {
             words.append("\(name)=\(hex(selector))")
         }
@@ -147,6 +148,7 @@ enum CaseText {
                 .storeBytes(of: selector, toByteOffset: index * 2, as: UInt16.self)
         }
         switch name {
+        case "host": test.hostBytes = try parseBytes(String(value))
         case "at": test.codeOffset = Int(truncatingIfNeeded: try number(value) & 0xfff)
         case "rip": test.input.pointee.rip = try number(value)
         case "rflags": test.input.pointee.rflags = try number(value)

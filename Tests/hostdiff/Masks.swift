@@ -23,6 +23,11 @@ struct Masks {
     /// The order of two accesses has been observed on Intel's processors only.
     private static let hostIsAMD = hostcpu_is_amd()
 
+    /// The instructions whose results the architecture defines to a precision.
+    static let approximate =
+        "rcpps rcpss rsqrtps rsqrtss (1.5 x 2^-12 each), "
+        + "f2xm1 fyl2x fyl2xp1 fptan fpatan fsin fcos fsincos (2^-48)"
+
     enum Tolerance { case exact, approximation32, transcendental }
 
     private enum Flag {

@@ -168,6 +168,7 @@ final class Runner {
     }
 
     func printSummary(seconds: Double) {
+        if options.caseFiles.isEmpty { print("compared to their precision only: \(Masks.approximate)") }
         let ends = vectors.enumerated().filter { $0.1 > 0 }.map { "\($0.0): \($0.1)" }.joined(separator: ", ")
         print("cases by the exception that ended them (3: ran to the end): \(ends)")
         if !alwaysFault.isEmpty { print("no case ran to its end: \(alwaysFault.joined(separator: "; "))") }

@@ -5,6 +5,8 @@ final class TestCase {
     let mode: CodeMode
     /// The instruction's bytes.
     var bytes: [UInt8] = []
+    /// What the host gets in its place, of the same length: an encoding without a prefix that means more to newer CPUs.
+    var hostBytes: [UInt8]?
     /// Where it starts in the code page.
     var codeOffset = 0x100
     /// Registers before the instruction. Owned by this object.
