@@ -32,5 +32,13 @@ let package = Package(
             swiftSettings: engineSettings),
         .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
+        // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
+        .target(
+            name: "CHostCPU", path: "Tests/CHostCPU",
+            cSettings: [.unsafeFlags(["-O2", "-fno-stack-protector"])]),
+        .executableTarget(
+            name: "hostdiff", dependencies: ["VMM", "CEngine", "CZydis", "CHostCPU"], path: "Tests/hostdiff",
+            swiftSettings: engineSettings),
+        .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
     ]
 )

@@ -278,12 +278,12 @@ main:
     FAULT "clearing EFER.LME while paging", GP, 0, wrmsr
     movl $1, %eax
     cpuid
+    testl $0x200, %edx
+    jz 1f
     movl $15, %eax
     mov %rax, %cr8
     mov %cr8, %rbx
     CHECK "CR8", "%ebx", 15
-    testl $0x200, %edx
-    jz 1f
     movl $0x29003, PDPT + 24
     movl $0, PDPT + 28
     movl $0xfee00083, 0x29000 + 0x1f7 * 8

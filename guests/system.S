@@ -333,6 +333,10 @@ no_sysenter:
     WRITE_MSR EFER, 0
 1:  FAULT3 "SYSCALL without SCE", UD, NONE, syscall
     FAULT "SYSRET without SCE", UD, NONE, sysretl
+    movl $0x80000001, %eax
+    cpuid
+    testl $0x20000800, %edx
+    jz 2f
     cmpb $0, vendor_amd
     jne 1f
     WRITE_MSR EFER, EFER_SCE

@@ -382,8 +382,10 @@ static void real_sine_cosine(X87Register operand, Real *sine, Real *cosine) {
         if (swap) remainder = REDUCTION_PI - remainder;
         r = normalized(false, 127 - 67, remainder);
     }
+    // Below 2^-68 the sine is its angle, in every rounding mode, as on processors.
     Wide square = real_fixed(real_multiply(r, r), 128);
-    Real s = real_multiply(r, one_minus(multiply(square, factorial_series(square, 3, 2, true))));
+    Real s = r;
+    if (r.exponent >= -68) s = real_multiply(r, one_minus(multiply(square, factorial_series(square, 3, 2, true))));
     Real c = one_minus(multiply(square, factorial_series(square, 2, 2, true)));
     if (swap != (quadrant & 1)) {
         *sine = c;

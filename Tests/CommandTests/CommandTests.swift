@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// One run of the built command.
-private struct CommandRun {
+struct CommandRun {
     var code: Int32
     var output: String
     var errors: String

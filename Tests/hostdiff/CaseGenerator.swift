@@ -36,7 +36,8 @@ final class CaseGenerator {
         guard test.bytes.withUnsafeBytes({ decoder.decode($0) }) else { return false }
         let exten = decoder.instruction.pointee.meta.isa_ext
         usesMMX = (0..<decoder.operandCount).contains {
-            decoder.operands[$0].isRegister && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_MMX
+            decoder.operands[$0].isRegister
+                && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_MMX
         }
         let integer = [ZYDIS_ISA_EXT_BASE, ZYDIS_ISA_EXT_LONGMODE, ZYDIS_ISA_EXT_PAUSE].contains(exten)
         usesFloat = !integer || usesMMX || decoder.mnemonic == ZYDIS_MNEMONIC_FXSAVE
@@ -80,7 +81,9 @@ final class CaseGenerator {
         }
         input.pointee.ds = segment(&random)
         input.pointee.es = segment(&random)
-        let stacks = [HOST_LDT_DATA16, HOST_LDT_DATA16, HOST_LDT_DATA32, HOST_LDT_DATA32, HOST_LDT_DOWN, HOST_LDT_SHORT]
+        let stacks = [
+            HOST_LDT_DATA16, HOST_LDT_DATA16, HOST_LDT_DATA32, HOST_LDT_DATA32, HOST_LDT_DOWN, HOST_LDT_SHORT,
+        ]
         if is16 { input.pointee.ss = random.chance(10) ? flat : UInt16(random.pick(stacks)) }
         if !is16 && random.chance(25) { input.pointee.ss = UInt16(random.pick(stacks)) }
     }
@@ -108,7 +111,9 @@ final class CaseGenerator {
         for index in 0..<decoder.visibleOperands where decoder.operands[index].isMemory {
             let memory = decoder.operands[index].mem
             let isRelative = memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP
-            guard isRelative || memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE else { continue }
+            guard isRelative || memory.base == ZYDIS_REGISTER_NONE && memory.index == ZYDIS_REGISTER_NONE else {
+                continue
+            }
             let target = chooseTarget(decoder.operands[index], &random)
             var value = target &- segment(memory.segment).base
             if isRelative { value = value &- test.input.pointee.rip &- UInt64(test.bytes.count) }
@@ -122,7 +127,8 @@ final class CaseGenerator {
     private func fitBranch(_ random: inout Random) {
         let field = decoder.instruction.pointee.raw.imm.0
         guard field.size != 0, field.is_relative != 0 else { return }
-        let start = test.input.pointee.rip, next = start &+ UInt64(test.bytes.count)
+        let start = test.input.pointee.rip
+        let next = start &+ UInt64(test.bytes.count)
         var target = start
         if field.size == 8 {
             while target >= start && target < next {
@@ -168,7 +174,8 @@ final class CaseGenerator {
         for index in 0..<decoder.operandCount where decoder.operands[index].isMemory {
             pointAt(decoder.operands[index], &random)
         }
-        for index in 0..<decoder.operandCount where decoder.operands[index].isAccessed && decoder.operands[index].reads {
+        for index in 0..<decoder.operandCount where decoder.operands[index].isAccessed && decoder.operands[index].reads
+        {
             fillOperand(decoder.operands[index], &random)
         }
         chooseSpecialMemory(&random)
@@ -177,10 +184,10 @@ final class CaseGenerator {
 
     private func chooseFlags(_ random: inout Random) {
         var flags: UInt64 = 0x202 | random.next() & 0x8d5
-        if random.chance(25) { flags |= 1 << 10 }        // DF
-        if random.chance(3) { flags |= 1 << 18 }         // AC
-        if random.chance(20) { flags |= 1 << 21 }        // ID
-        if random.chance(2) { flags |= 1 << 14 }         // NT
+        if random.chance(25) { flags |= 1 << 10 }  // DF
+        if random.chance(3) { flags |= 1 << 18 }  // AC
+        if random.chance(20) { flags |= 1 << 21 }  // ID
+        if random.chance(2) { flags |= 1 << 14 }  // NT
         test.input.pointee.rflags = flags
     }
 
@@ -224,7 +231,8 @@ final class CaseGenerator {
     /// Chooses the base (or else the index) register of a memory operand so that it lies at an interesting address.
     private func pointAt(_ operand: ZydisDecodedOperand, _ random: inout Random) {
         let memory = operand.mem
-        let base = generalRegister(memory.base), index = generalRegister(memory.index)
+        let base = generalRegister(memory.base)
+        let index = generalRegister(memory.index)
         guard base != nil || index != nil else { return }
         let displacement = UInt64(bitPattern: memory.disp.value)
         let wanted = chooseTarget(operand, &random) &- segment(memory.segment).base &- displacement
@@ -289,7 +297,8 @@ final class CaseGenerator {
     }
 
     private func chooseDataTarget(size: Int, limit: Segment, _ random: inout Random) -> UInt64 {
-        let base = window(&random), data = base &+ Window.data
+        let base = window(&random)
+        let data = base &+ Window.data
         func near(_ address: UInt64, _ random: inout Random) -> UInt64 {
             address &- UInt64(random.below(size + 1)) &+ UInt64(random.chance(20) ? random.below(4) : 0)
         }
@@ -317,7 +326,8 @@ final class CaseGenerator {
     }
 
     private func chooseStackTarget(_ random: inout Random) -> UInt64 {
-        let base = window(&random), stack = base &+ Window.stack
+        let base = window(&random)
+        let stack = base &+ Window.stack
         let segment = segment(ZYDIS_REGISTER_SS)
         if !is64 && segment.limit < 0xffff && random.chance(60) {
             return base &+ segment.limit &+ 17 &- UInt64(random.below(32))
@@ -330,7 +340,8 @@ final class CaseGenerator {
         case 92..<96: return stack &+ 0x2000 &- UInt64(random.below(40)) &+ 4
         case 96: return base &+ Window.data &+ 0x2000 &+ UInt64(random.below(64))
         case 97: return base
-        default: return is64 ? random.pick([(1 << 47) &+ 4, 1 << 47, ~0 << 47, 0x8000_0000_0000_0000]) : base &+ 0x10000
+        default:
+            return is64 ? random.pick([(1 << 47) &+ 4, 1 << 47, ~0 << 47, 0x8000_0000_0000_0000]) : base &+ 0x10000
         }
     }
 }

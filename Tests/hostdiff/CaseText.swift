@@ -8,7 +8,8 @@ enum CaseText {
     ]
     private static let segmentNames = ["es", "cs", "ss", "ds", "fs", "gs"]
     private static let flagNames: [(UInt64, String)] = [
-        (0, "cf"), (2, "pf"), (4, "af"), (6, "zf"), (7, "sf"), (8, "tf"), (10, "df"), (11, "of"), (14, "nt"), (16, "rf"),
+        (0, "cf"), (2, "pf"), (4, "af"), (6, "zf"), (7, "sf"), (8, "tf"), (10, "df"), (11, "of"), (14, "nt"),
+        (16, "rf"),
         (18, "ac"), (21, "id"),
     ]
 
@@ -62,7 +63,9 @@ enum CaseText {
             words[words.count - 1] += bytes([values[offset]!])
             previous = offset
         }
-        for range in test.ignoredMemory { words.append("ignore:\(hex(range.address))=\(hex(range.count))") }
+        for range in test.ignoredMemory {
+            words.append("\(range.afterFault ? "fault" : "ignore"):\(hex(range.address))=\(hex(range.count))")
+        }
         return words
     }
 
@@ -130,8 +133,13 @@ enum CaseText {
     private static func parse(_ word: String, into test: TestCase) throws {
         let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
         guard parts.count == 2 else { throw Malformed(word: word) }
-        let name = String(parts[0]), value = parts[1], fx = test.fx
-        if let index = registerNames.firstIndex(of: name) { return test.gpr[index] = try number(value) }
+        let name = String(parts[0])
+        let value = parts[1]
+        let fx = test.fx
+        if let index = registerNames.firstIndex(of: name) {
+            test.gpr[index] = try number(value)
+            return
+        }
         if let index = segmentNames.firstIndex(of: name) {
             let selector = UInt16(truncatingIfNeeded: try number(value))
             return (UnsafeMutableRawPointer(test.input) + MemoryLayout<HostState>.offset(of: \HostState.es)!)
@@ -141,24 +149,30 @@ enum CaseText {
         case "at": test.codeOffset = Int(truncatingIfNeeded: try number(value) & 0xfff)
         case "rip": test.input.pointee.rip = try number(value)
         case "rflags": test.input.pointee.rflags = try number(value)
-        case "fcw": fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.fcw, as: UInt16.self)
-        case "fsw": fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.fsw, as: UInt16.self)
-        case "ftw": fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.ftw, as: UInt16.self)
+        case "fcw":
+            fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.fcw, as: UInt16.self)
+        case "fsw":
+            fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.fsw, as: UInt16.self)
+        case "ftw":
+            fx.storeBytes(of: UInt16(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.ftw, as: UInt16.self)
         case "mxcsr":
-            fx.storeBytes(of: UInt32(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.mxcsr, as: UInt32.self)
+            fx.storeBytes(
+                of: UInt32(truncatingIfNeeded: try number(value)), toByteOffset: FXImage.mxcsr, as: UInt32.self)
         default: try parseWide(name, value, into: test)
         }
     }
 
-    /// `mem:`, `ignore:`, `st` and `xmm` words.
+    /// `mem:`, `ignore:`, `fault:`, `st` and `xmm` words.
     private static func parseWide(_ name: String, _ value: Substring, into test: TestCase) throws {
         if name.hasPrefix("mem:") {
             let address = try number(name.dropFirst(4))
             for (index, byte) in try parseBytes(String(value)).enumerated() {
                 test.patch(address &+ UInt64(index), byte)
             }
-        } else if name.hasPrefix("ignore:") {
-            test.ignoredMemory.append((try number(name.dropFirst(7)), Int(truncatingIfNeeded: try number(value) & 0xfff)))
+        } else if name.hasPrefix("ignore:") || name.hasPrefix("fault:") {
+            let address = try number(name.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)[1])
+            let count = Int(truncatingIfNeeded: try number(value) & 0xfff)
+            test.ignoredMemory.append(.init(address: address, count: count, afterFault: name.hasPrefix("fault:")))
         } else {
             let halves = value.split(separator: ":")
             let isVector = name.hasPrefix("xmm")

@@ -20,9 +20,11 @@ struct Comparison {
 
     /// Whether everything that is defined agrees. `differences` tells what does not.
     var agrees: Bool {
-        let a = host.output.pointee, b = other.output.pointee
+        let a = host.output.pointee
+        let b = other.output.pointee
         if masks.mayFault && !errorsAgree { return true }
-        guard errorsAgree, a.rip == b.rip, flagsDiffer == 0, registers.allSatisfy({ registerDifference($0) == 0 }) else {
+        guard errorsAgree, a.rip == b.rip, flagsDiffer == 0, registers.allSatisfy({ registerDifference($0) == 0 })
+        else {
             return false
         }
         return floatAgrees && memoryAgrees
@@ -41,8 +43,11 @@ struct Comparison {
     }
 
     private var errorsAgree: Bool {
-        let a = host.output.pointee, b = other.output.pointee
-        if masks.anyAccessFault, Comparison.accessVectors.contains(a.vector), Comparison.accessVectors.contains(b.vector) {
+        let a = host.output.pointee
+        let b = other.output.pointee
+        if masks.anyAccessFault, Comparison.accessVectors.contains(a.vector),
+            Comparison.accessVectors.contains(b.vector)
+        {
             return true
         }
         guard a.vector == b.vector else { return false }
@@ -70,29 +75,32 @@ struct Comparison {
 
     private var floatAgrees: Bool {
         guard equal(FXImage.mxcsr, UInt32.self), (0..<16).allSatisfy(vectorAgrees) else { return false }
-        return masks.ignoresX87 || equal(FXImage.fcw, UInt16.self) && statusDiffers == 0
-            && equal(FXImage.ftw, UInt8.self) && (0..<8).allSatisfy(stackAgrees)
+        return masks.ignoresX87
+            || equal(FXImage.fcw, UInt16.self) && statusDiffers == 0
+                && equal(FXImage.ftw, UInt8.self) && (0..<8).allSatisfy(stackAgrees)
     }
 
     private func stackAgrees(_ index: Int) -> Bool {
         let offset = FXImage.st(index)
         if equal(offset, UInt64.self) && equal(offset + 8, UInt16.self) { return true }
-        return masks.tolerance == .transcendental && index < 2 && Tolerances.nearlyEqual80(
-            floatImage(host) + offset, floatImage(other) + offset)
+        return masks.tolerance == .transcendental && index < 2
+            && Tolerances.nearlyEqual80(
+                floatImage(host) + offset, floatImage(other) + offset)
     }
 
     private func vectorAgrees(_ index: Int) -> Bool {
         let offset = FXImage.xmm(index)
         if equal(offset, UInt64.self) && equal(offset + 8, UInt64.self) { return true }
-        return masks.tolerance == .approximation32 && (0..<4).allSatisfy {
-            Tolerances.nearlyEqual32(load(host, offset + $0 * 4), load(other, offset + $0 * 4))
-        }
+        return masks.tolerance == .approximation32
+            && (0..<4).allSatisfy {
+                Tolerances.nearlyEqual32(load(host, offset + $0 * 4), load(other, offset + $0 * 4))
+            }
     }
 
     // MARK: Memory
 
     private var memoryAgrees: Bool {
-        for range in test.ignoredMemory {
+        for range in test.ignoredMemory where !range.afterFault || host.output.pointee.vector != 3 {
             for index in 0..<UInt64(range.count) {
                 guard let offset = Window.backing((range.address &+ index) & test.mode.linearMask),
                     offset < Window.dataBytes
@@ -107,14 +115,16 @@ struct Comparison {
 
     /// One line for each thing that differs: host first.
     var differences: [String] {
-        let a = host.output.pointee, b = other.output.pointee
+        let a = host.output.pointee
+        let b = other.output.pointee
         var lines: [String] = []
         func line(_ name: String, _ a: String, _ b: String) { lines.append("\(name): host \(a), engine \(b)") }
         if !errorsAgree { line("exception", exception(a), exception(b)) }
         if a.rip != b.rip { line("rip", hex(a.rip), hex(b.rip)) }
         for number in registers where registerDifference(number) != 0 {
-            line(CaseText.registerNames[number], hex(host.output.generalRegisters[number]),
-                 hex(other.output.generalRegisters[number]))
+            line(
+                CaseText.registerNames[number], hex(host.output.generalRegisters[number]),
+                hex(other.output.generalRegisters[number]))
         }
         if flagsDiffer != 0 { line("rflags", CaseText.flags(a.rflags), CaseText.flags(b.rflags)) }
         if statusDiffers != 0 {
@@ -124,12 +134,16 @@ struct Comparison {
             line(name, hex(load(host, offset, as: UInt16.self)), hex(load(other, offset, as: UInt16.self)))
         }
         if !equal(FXImage.mxcsr, UInt32.self) {
-            line("mxcsr", hex(load(host, FXImage.mxcsr, as: UInt32.self)), hex(load(other, FXImage.mxcsr, as: UInt32.self)))
+            line(
+                "mxcsr", hex(load(host, FXImage.mxcsr, as: UInt32.self)),
+                hex(load(other, FXImage.mxcsr, as: UInt32.self)))
         }
         for index in 0..<8 where !stackAgrees(index) {
             line("st\(index)", float80(host, index), float80(other, index))
         }
-        for index in 0..<16 where !vectorAgrees(index) { line("xmm\(index)", vector(host, index), vector(other, index)) }
+        for index in 0..<16 where !vectorAgrees(index) {
+            line("xmm\(index)", vector(host, index), vector(other, index))
+        }
         if !memoryAgrees { lines += memoryDifferences }
         return lines
     }
@@ -151,11 +165,15 @@ struct Comparison {
 
     /// Runs of bytes that differ, at most four.
     private var memoryDifferences: [String] {
-        let a = host.memory.assumingMemoryBound(to: UInt8.self), b = other.memory.assumingMemoryBound(to: UInt8.self)
+        let a = host.memory.assumingMemoryBound(to: UInt8.self)
+        let b = other.memory.assumingMemoryBound(to: UInt8.self)
         var lines: [String] = []
         var offset = 0
         while offset < Window.dataBytes && lines.count < 4 {
-            guard a[offset] != b[offset] else { offset += 1; continue }
+            guard a[offset] != b[offset] else {
+                offset += 1
+                continue
+            }
             let count = min(16, Window.dataBytes - offset)
             let (x, y) = (CaseText.bytes(a + offset, count), CaseText.bytes(b + offset, count))
             lines.append("memory \(hex(CaseText.address(offset))): host \(x), engine \(y)")
@@ -172,16 +190,20 @@ enum Tolerances {
     /// RCPPS and RSQRTPS: each side within 1.5 × 2^-12 of the true value (SDM volume 2).
     static func nearlyEqual32(_ a: UInt32, _ b: UInt32) -> Bool {
         if a == b { return true }
-        let x = Float(bitPattern: a), y = Float(bitPattern: b)
+        let x = Float(bitPattern: a)
+        let y = Float(bitPattern: b)
         guard x.isFinite && y.isFinite else { return x.isNaN && y.isNaN }
         // Near the limit, results may or may not be flushed to zero.
-        if x.sign == y.sign && min(x.magnitude, y.magnitude) == 0 { return max(x.magnitude, y.magnitude) <= 0x1.01p-126 }
+        if x.sign == y.sign && min(x.magnitude, y.magnitude) == 0 {
+            return max(x.magnitude, y.magnitude) <= 0x1.01p-126
+        }
         return abs(Double(x) - Double(y)) <= abs(Double(x)) * 0.00075
     }
 
     /// Transcendental functions: 2^-48 of the host's result.
     static func nearlyEqual80(_ a: UnsafeRawPointer, _ b: UnsafeRawPointer) -> Bool {
-        let x = a.load(as: Float80.self), y = b.load(as: Float80.self)
+        let x = a.load(as: Float80.self)
+        let y = b.load(as: Float80.self)
         guard x.isFinite && y.isFinite else { return x.isNaN && y.isNaN || x == y }
         return x == y || (x - y).magnitude <= max(x.magnitude, .leastNormalMagnitude) * 0x1p-48
     }

@@ -47,7 +47,8 @@ struct Encoder {
         bytes.append(template.opcodeIsRegister ? template.opcode & 0xf8 | UInt8(random.below(8)) : template.opcode)
         if template.hasModRM {
             let mod = template.isRegister ? 3 : UInt8(random.below(3))
-            let reg = template.reg ?? UInt8(random.below(8)), rm = template.rm ?? UInt8(random.below(8))
+            let reg = template.reg ?? UInt8(random.below(8))
+            let rm = template.rm ?? UInt8(random.below(8))
             bytes.append(mod << 6 | reg << 3 | rm)
         }
         while bytes.count < 15 { bytes.append(UInt8(truncatingIfNeeded: random.next())) }

@@ -53,7 +53,9 @@ final class EngineSide: Side {
 
     deinit { output.deallocate() }
 
-    private func store<T>(_ value: T, _ physical: UInt64) { ram.storeBytes(of: value, toByteOffset: Int(physical), as: T.self) }
+    private func store<T>(_ value: T, _ physical: UInt64) {
+        ram.storeBytes(of: value, toByteOffset: Int(physical), as: T.self)
+    }
 
     private func load<T>(_ physical: UInt64, as type: T.Type = T.self) -> T {
         ram.loadUnaligned(fromByteOffset: Int(physical), as: T.self)
@@ -80,7 +82,8 @@ final class EngineSide: Side {
         store(tables + 0x2000 | user, tables + 0x1000 + EngineSide.index(base, 1))
         for mapping in Window.mappings {
             let frame = Physical.window + UInt64((isHigh ? mapping.highPage : mapping.page) * Window.pageSize)
-            let rights = PTE.present | PTE.user | (mapping.isWritable ? PTE.writable : 0)
+            let rights =
+                PTE.present | PTE.user | (mapping.isWritable ? PTE.writable : 0)
                 | (mapping.isExecutable ? 0 : PTE.noExecute)
             store(frame | rights, tables + 0x2000 + EngineSide.index(base + mapping.offset, 0))
         }
@@ -91,7 +94,8 @@ final class EngineSide: Side {
         for vector in 0..<UInt64(256) {
             let handler = EngineSide.kernelBase + Physical.handlers + vector * EngineSide.handlerSpacing
             let privilege: UInt64 = vector == 3 || vector == 4 ? 3 : 0
-            let gate = handler & 0xffff | UInt64(EngineSide.kernelCS) << 16 | (0x8e | privilege << 5) << 40
+            let gate =
+                handler & 0xffff | UInt64(EngineSide.kernelCS) << 16 | (0x8e | privilege << 5) << 40
                 | (handler >> 16 & 0xffff) << 48
             store(gate, Physical.idt + vector * 16)
             store(handler >> 32, Physical.idt + vector * 16 + 8)
@@ -112,7 +116,8 @@ final class EngineSide: Side {
         state.pointee.idtr = DescriptorTable(base: EngineSide.kernelBase + Physical.idt, limit: 0xfff)
         state.pointee.gdtr = DescriptorTable(base: EngineSide.kernelBase + Physical.gdt, limit: 0xff)
         state.segment(SegmentIndex.tr).pointee = SegmentRegister(
-            base: EngineSide.kernelBase + Physical.tss, limit: UInt32(EngineSide.tssLimit), selector: EngineSide.tssSelector, attributes: 0x8b)
+            base: EngineSide.kernelBase + Physical.tss, limit: UInt32(EngineSide.tssLimit),
+            selector: EngineSide.tssSelector, attributes: 0x8b)
         state.updateMode()
         processor.pagingChanged()
         processor.modeChanged()
@@ -134,7 +139,8 @@ final class EngineSide: Side {
     }
 
     private func loadState() {
-        let state = cpu, input = output.pointee
+        let state = cpu
+        let input = output.pointee
         for number in 0..<16 { state.setGPR(number, output.generalRegisters[number]) }
         state.pointee.rip = input.rip
         state.setRFlags(input.rflags)
@@ -152,7 +158,8 @@ final class EngineSide: Side {
             cpu.segment(index).pointee = SegmentRegister(base: 0, limit: 0, selector: selector, attributes: 0)
             return
         }
-        var attributes = SegmentAttributes.present | SegmentAttributes.user | SegmentAttributes.dpl
+        var attributes =
+            SegmentAttributes.present | SegmentAttributes.user | SegmentAttributes.dpl
             | SegmentAttributes.accessed
         if segment.isCode { attributes |= SegmentAttributes.code | SegmentAttributes.readable }
         if segment.isWritable { attributes |= SegmentAttributes.writable }

@@ -12,19 +12,28 @@ enum Exclusions {
     }
 
     private static let mnemonics: [(Reason, [ZydisMnemonic])] = [
-        (.kernel, [
-            ZYDIS_MNEMONIC_SYSCALL, ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_INT,
-            ZYDIS_MNEMONIC_SGDT, ZYDIS_MNEMONIC_SIDT, ZYDIS_MNEMONIC_SLDT, ZYDIS_MNEMONIC_STR, ZYDIS_MNEMONIC_SMSW,
-        ]),
-        (.segments, [
-            ZYDIS_MNEMONIC_IRET, ZYDIS_MNEMONIC_IRETD, ZYDIS_MNEMONIC_IRETQ,
-            ZYDIS_MNEMONIC_LDS, ZYDIS_MNEMONIC_LES, ZYDIS_MNEMONIC_LFS, ZYDIS_MNEMONIC_LGS, ZYDIS_MNEMONIC_LSS,
-            ZYDIS_MNEMONIC_LAR, ZYDIS_MNEMONIC_LSL, ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW,
-        ]),
-        (.timing, [
-            ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP, ZYDIS_MNEMONIC_RDPMC, ZYDIS_MNEMONIC_CPUID,
-            ZYDIS_MNEMONIC_MONITOR, ZYDIS_MNEMONIC_MWAIT,
-        ]),
+        (
+            .kernel,
+            [
+                ZYDIS_MNEMONIC_SYSCALL, ZYDIS_MNEMONIC_SYSENTER, ZYDIS_MNEMONIC_INT,
+                ZYDIS_MNEMONIC_SGDT, ZYDIS_MNEMONIC_SIDT, ZYDIS_MNEMONIC_SLDT, ZYDIS_MNEMONIC_STR, ZYDIS_MNEMONIC_SMSW,
+            ]
+        ),
+        (
+            .segments,
+            [
+                ZYDIS_MNEMONIC_IRET, ZYDIS_MNEMONIC_IRETD, ZYDIS_MNEMONIC_IRETQ,
+                ZYDIS_MNEMONIC_LDS, ZYDIS_MNEMONIC_LES, ZYDIS_MNEMONIC_LFS, ZYDIS_MNEMONIC_LGS, ZYDIS_MNEMONIC_LSS,
+                ZYDIS_MNEMONIC_LAR, ZYDIS_MNEMONIC_LSL, ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW,
+            ]
+        ),
+        (
+            .timing,
+            [
+                ZYDIS_MNEMONIC_RDTSC, ZYDIS_MNEMONIC_RDTSCP, ZYDIS_MNEMONIC_RDPMC, ZYDIS_MNEMONIC_CPUID,
+                ZYDIS_MNEMONIC_MONITOR, ZYDIS_MNEMONIC_MWAIT,
+            ]
+        ),
     ]
 
     private static let byMnemonic: [UInt32: Reason] = Dictionary(
@@ -37,11 +46,13 @@ enum Exclusions {
         if instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR { return .segments }
         if loadsSegment(decoder) { return .segments }
         let prefixes = prefixBytes(instruction)
-        let isRep = prefixes.contains(0xf3), isRepne = prefixes.contains(0xf2)
+        let isRep = prefixes.contains(0xf3)
+        let isRepne = prefixes.contains(0xf2)
         if instruction.opcode_map == ZYDIS_OPCODE_MAP_0F, isRep, [0xb8, 0xbc, 0xbd, 0x1e].contains(instruction.opcode) {
             return .newer
         }
-        let locks = decoder.has(Decoder.Attribute.hasLock)
+        let locks =
+            decoder.has(Decoder.Attribute.hasLock)
             || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG && decoder.operands[0].isMemory
         if (isRep || isRepne) && locks {
             return .elision

@@ -18,7 +18,8 @@ enum LaneKind { case integer, float32, float64 }
 
 extension Random {
     /// Fills a whole image with a valid random state.
-    mutating func fillFloatState(_ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool) {
+    mutating func fillFloatState(_ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool)
+    {
         FXImage.initialize(image)
         fillX87(image, mmx: mmx)
         image.storeBytes(of: mxcsr(random: needsMXCSR), toByteOffset: FXImage.mxcsr, as: UInt32.self)
@@ -42,11 +43,11 @@ extension Random {
     mutating func mxcsr(random: Bool) -> UInt32 {
         guard random, !chance(40) else { return 0x1f80 }
         var value: UInt32 = 0x1f80
-        value |= UInt32(below(4)) << 13                                  // rounding control
-        if chance(20) { value |= 1 << 15 }                               // flush to zero
-        if chance(20) { value |= 1 << 6 }                                // denormals are zeros
-        if chance(30) { value &= ~(UInt32(below(64)) << 7) }             // unmasked exceptions
-        if chance(40) { value |= UInt32(below(64)) }                     // earlier exceptions
+        value |= UInt32(below(4)) << 13  // rounding control
+        if chance(20) { value |= 1 << 15 }  // flush to zero
+        if chance(20) { value |= 1 << 6 }  // denormals are zeros
+        if chance(30) { value &= ~(UInt32(below(64)) << 7) }  // unmasked exceptions
+        if chance(40) { value |= UInt32(below(64)) }  // earlier exceptions
         return value
     }
 

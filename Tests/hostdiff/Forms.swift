@@ -59,8 +59,10 @@ struct FormGenerator {
                 for repeats in [[], [0xf2], [0xf3]] as [[UInt8]] {
                     for operandSize in [[], [0x66]] as [[UInt8]] {
                         for rexW in mode == .bits64 ? [false, true] : [false] {
-                            probe(Template(prefixes: operandSize + repeats, rexW: rexW, map: map, opcode: UInt8(opcode),
-                                           hasModRM: true, isRegister: false))
+                            probe(
+                                Template(
+                                    prefixes: operandSize + repeats, rexW: rexW, map: map, opcode: UInt8(opcode),
+                                    hasModRM: true, isRegister: false))
                         }
                     }
                 }
@@ -170,9 +172,10 @@ struct FormGenerator {
     /// The operands that are written do not show the operand size, and there is one.
     private static func sizeIsHidden(_ decoder: Decoder) -> Bool {
         let isFloat = [ZYDIS_ISA_EXT_X87, ZYDIS_ISA_EXT_MMX].contains(decoder.instruction.pointee.meta.isa_ext)
-        return !isFloat && (0..<decoder.visibleOperands).allSatisfy {
-            decoder.operands[$0].isImmediate || decoder.operands[$0].isMemory && decoder.operands[$0].size == 0
-        }
+        return !isFloat
+            && (0..<decoder.visibleOperands).allSatisfy {
+                decoder.operands[$0].isImmediate || decoder.operands[$0].isMemory && decoder.operands[$0].size == 0
+            }
     }
 
     /// ModRM.reg, if it encodes no operand.
@@ -191,10 +194,12 @@ struct FormGenerator {
             ZYDIS_REGISTER_BP,
         ]
         let counts = [ZYDIS_MNEMONIC_LOOP, ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE].contains(decoder.mnemonic)
-        return counts || (0..<decoder.operandCount).contains {
-            let operand = decoder.operands[$0]
-            return operand.isMemory && operand.encoding == ZYDIS_OPERAND_ENCODING_NONE && !stack.contains(operand.mem.base)
-        }
+        return counts
+            || (0..<decoder.operandCount).contains {
+                let operand = decoder.operands[$0]
+                return operand.isMemory && operand.encoding == ZYDIS_OPERAND_ENCODING_NONE
+                    && !stack.contains(operand.mem.base)
+            }
     }
 
     private static func opcodeIsRegister(_ decoder: Decoder) -> Bool {

@@ -52,7 +52,9 @@ struct Masks {
     }
 
     private mutating func maskDestination(_ decoder: Decoder, _ bits: UInt64) {
-        guard decoder.operands[0].isRegister, let register = generalRegister(decoder.operands[0].reg.value) else { return }
+        guard decoder.operands[0].isRegister, let register = generalRegister(decoder.operands[0].reg.value) else {
+            return
+        }
         registers[register.number] &= ~bits
     }
 
@@ -79,6 +81,11 @@ struct Masks {
         }
         if mnemonic == ZYDIS_MNEMONIC_PUSH && Masks.isSegment(decoder.operands[0]) { mayFault = true }
         guard vector != 3 else { return }
+        // Of an operand of several parts, any on the missing page may be the first that is accessed.
+        let isLarge = (0..<decoder.visibleOperands).contains {
+            decoder.operands[$0].isMemory && decoder.operands[$0].size > 64
+        }
+        if isLarge { faultAddress = ~0xfff }
         let isVector = (0..<decoder.visibleOperands).contains {
             decoder.operands[$0].isMemory && decoder.operands[$0].size >= 128
         }
@@ -89,7 +96,8 @@ struct Masks {
         }
         // The switch to MMX state may come before or after the access.
         ignoresX87 = (0..<decoder.visibleOperands).contains {
-            decoder.operands[$0].isRegister && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_MMX
+            decoder.operands[$0].isRegister
+                && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_MMX
         }
     }
 
@@ -145,16 +153,22 @@ struct Masks {
     }
 
     /// Notes the parts of memory that the instruction leaves undefined: instruction and operand pointers of the x87, the
-    /// upper part of a pushed segment register, results of double shifts that go too far.
-    /// Where CALL faults, its push may have been done before.
+    /// upper part of a pushed segment register, results of double shifts that go too far; where it faults, what it may
+    /// have stored before: a return address, the first part of an operand of several.
     static func addIgnoredMemory(_ generator: CaseGenerator) {
-        let decoder = generator.decoder, test = generator.test
+        let decoder = generator.decoder
+        let test = generator.test
         var address: UInt64 = 0
         for index in (0..<decoder.operandCount).reversed() where decoder.operands[index].isMemory {
             address = generator.linearAddress(decoder.operands[index])
+            if decoder.operands[index].writes && decoder.operands[index].bytes > 8 {
+                test.ignoredMemory.append(
+                    .init(address: address, count: decoder.operands[index].bytes, afterFault: true))
+            }
         }
-        func ignore(_ range: ClosedRange<UInt64>) {
-            test.ignoredMemory.append((address &+ range.lowerBound, range.count))
+        func ignore(_ range: ClosedRange<UInt64>, afterFault: Bool = false) {
+            test.ignoredMemory.append(
+                .init(address: address &+ range.lowerBound, count: range.count, afterFault: afterFault))
         }
         let wide = decoder.instruction.pointee.operand_width != 16
         switch decoder.mnemonic {
@@ -172,7 +186,7 @@ struct Masks {
             if shiftsTooFar(decoder, test), decoder.operands[0].isMemory { ignore(0...1) }
         case ZYDIS_MNEMONIC_CALL:
             address = generator.stackAddress &- 8
-            ignore(0...7)
+            ignore(0...7, afterFault: true)
         default: break
         }
     }

@@ -49,7 +49,8 @@ final class Runner {
     func run(_ form: Form) {
         let generator = CaseGenerator(form: form, decoder: decoders[form.mode]!, hasLDT: hostcpu_has_ldt())
         let name = stableHash(form.name)
-        var failures = 0, completed = 0
+        var failures = 0
+        var completed = 0
         var encoding = -1
         forms += 1
         hostcpu_note(form.name, 0)
@@ -128,7 +129,8 @@ final class Runner {
         }
         vectors[Int(host.output.pointee.vector & 31)] += 1
         if let failure { return [failure] }
-        let comparison = Comparison(host: host, other: other, test: test, masks: Masks(decoder, test, vector: host.output.pointee.vector))
+        let comparison = Comparison(
+            host: host, other: other, test: test, masks: Masks(decoder, test, vector: host.output.pointee.vector))
         return comparison.agrees ? nil : comparison.differences
     }
 
@@ -144,8 +146,9 @@ final class Runner {
         if !alwaysFault.isEmpty { print("forms that always fault: \(alwaysFault.joined(separator: "; "))") }
         for (name, count) in failedForms { print("failed: \(name): \(count)") }
         let rate = seconds > 0 ? Int(Double(cases) / seconds) : 0
-        print("hostdiff: \(forms) forms, \(cases) cases, \(mismatches) mismatches in \(failedForms.count) forms, "
-            + "seed \(options.seed), \(Int(seconds)) s, \(rate) cases/s")
+        print(
+            "hostdiff: \(forms) forms, \(cases) cases, \(mismatches) mismatches in \(failedForms.count) forms, "
+                + "seed \(options.seed), \(Int(seconds)) s, \(rate) cases/s")
     }
 }
 

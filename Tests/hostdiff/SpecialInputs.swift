@@ -15,7 +15,8 @@ extension CaseGenerator {
     func chooseSpecialRegisters(_ random: inout Random) {
         if isRepeated { chooseCount(&random) }
         switch decoder.mnemonic {
-        case ZYDIS_MNEMONIC_LOOP, ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE, ZYDIS_MNEMONIC_JCXZ, ZYDIS_MNEMONIC_JECXZ,
+        case ZYDIS_MNEMONIC_LOOP, ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE, ZYDIS_MNEMONIC_JCXZ,
+            ZYDIS_MNEMONIC_JECXZ,
             ZYDIS_MNEMONIC_JRCXZ:
             let high: UInt64 = random.chance(50) ? 0 : 0xffff_ffff_ffff_0000
             test.gpr[rcx] = (high | UInt64(random.below(3))) & (is64 ? ~0 : 0xffff_ffff)
@@ -107,7 +108,8 @@ extension CaseGenerator {
     func chooseSpecialMemory(_ random: inout Random) {
         let category = decoder.instruction.pointee.meta.category
         if [ZYDIS_CATEGORY_CALL, ZYDIS_CATEGORY_RET, ZYDIS_CATEGORY_UNCOND_BR].contains(category) {
-            for index in 0..<decoder.operandCount where decoder.operands[index].isAccessed && decoder.operands[index].reads {
+            for index in 0..<decoder.operandCount
+            where decoder.operands[index].isAccessed && decoder.operands[index].reads {
                 test.patch(linearAddress(decoder.operands[index]), chooseCodeAddress(&random), count: 8)
             }
         }

@@ -11,8 +11,14 @@ final class TestCase {
     let input: UnsafeMutablePointer<HostState>
     /// Bytes of the backing memory that differ from `Window.pristine`; later ones win.
     private(set) var patches: [(offset: Int, byte: UInt8)] = []
-    /// Linear ranges that the instruction fills with what no manual defines.
-    var ignoredMemory: [(address: UInt64, count: Int)] = []
+    /// A linear range that the instruction fills with what no manual defines.
+    struct IgnoredRange {
+        var address: UInt64
+        var count: Int
+        /// Only if the instruction faults: it may have done part of its stores.
+        var afterFault = false
+    }
+    var ignoredMemory: [IgnoredRange] = []
 
     init(mode: CodeMode) {
         self.mode = mode
@@ -49,7 +55,8 @@ final class TestCase {
 
     /// The linear address of the instruction.
     var linearRIP: UInt64 {
-        mode == .bits64 ? input.pointee.rip
+        mode == .bits64
+            ? input.pointee.rip
             : (Segment.named(input.pointee.cs)?.base ?? 0) &+ input.pointee.rip & 0xffff_ffff
     }
 }

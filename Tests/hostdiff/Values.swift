@@ -23,7 +23,8 @@ extension Random {
     private mutating func float(exponentBits: Int, fractionBits: Int) -> UInt64 {
         let sign = (next() & 1) << UInt64(exponentBits + fractionBits)
         let fractionMask = (UInt64(1) << UInt64(fractionBits)) - 1
-        let top = (1 << exponentBits) - 1, bias = top >> 1
+        let top = (1 << exponentBits) - 1
+        let bias = top >> 1
         let fraction: UInt64
         switch below(6) {
         case 0: fraction = 0
@@ -34,14 +35,14 @@ extension Random {
         }
         let exponent: Int
         switch below(20) {
-        case 0: return sign                                                        // zero
-        case 1: return sign | UInt64(top) << UInt64(fractionBits)                  // infinity
-        case 2: exponent = 0                                                       // denormal
-        case 3: exponent = top                                                     // NaN, quiet or signalling
+        case 0: return sign  // zero
+        case 1: return sign | UInt64(top) << UInt64(fractionBits)  // infinity
+        case 2: exponent = 0  // denormal
+        case 3: exponent = top  // NaN, quiet or signalling
         case 4: exponent = top - 1 - below(3)
         case 5: exponent = 1 + below(4)
         case 6: exponent = below(top + 1)
-        case 7, 8, 9: exponent = bias + below(66)                                  // integers, and near their limits
+        case 7, 8, 9: exponent = bias + below(66)  // integers, and near their limits
         default: exponent = bias - 3 + below(7)
         }
         return sign | UInt64(min(max(exponent, 0), top)) << UInt64(fractionBits) | fraction
@@ -66,18 +67,20 @@ extension Random {
         switch below(24) {
         case 0: return (0, sign)
         case 1: return (integerBit, sign | 0x7fff)
-        case 2: return (fraction, sign)                                            // denormal
-        case 3: return (fraction | integerBit, sign)                               // pseudo-denormal
-        case 4: return (fraction | integerBit, sign | 0x7fff)                      // NaN
-        case 5: return chance(50) ? (fraction, sign | UInt16(1 + below(0x7fff)))   // unnormal, pseudo-NaN
-            : (0xc000_0000_0000_0000, 0xffff)                                      // the indefinite value
+        case 2: return (fraction, sign)  // denormal
+        case 3: return (fraction | integerBit, sign)  // pseudo-denormal
+        case 4: return (fraction | integerBit, sign | 0x7fff)  // NaN
+        case 5:
+            return chance(50)
+                ? (fraction, sign | UInt16(1 + below(0x7fff)))  // unnormal, pseudo-NaN
+                : (0xc000_0000_0000_0000, 0xffff)  // the indefinite value
         case 6: return (fraction | integerBit, sign | UInt16(1 + below(0x7ffe)))
         case 7: return (fraction | integerBit, sign | UInt16(0x7ffe - below(3)))
         case 8: return (fraction | integerBit, sign | UInt16(1 + below(80)))
         case 9, 10, 11: return (fraction | integerBit, sign | UInt16(0x3fff + below(70)))
-        case 12: return (fraction | integerBit, sign | UInt16(0x3fff + 120 + below(20)))    // near float32's limit
+        case 12: return (fraction | integerBit, sign | UInt16(0x3fff + 120 + below(20)))  // near float32's limit
         case 13: return (fraction | integerBit, sign | UInt16(0x3fff - 150 + below(30)))
-        case 14: return (fraction | integerBit, sign | UInt16(0x3fff + 1020 + below(8)))    // near float64's limit
+        case 14: return (fraction | integerBit, sign | UInt16(0x3fff + 1020 + below(8)))  // near float64's limit
         case 15: return (fraction | integerBit, sign | UInt16(0x3fff - 1080 + below(64)))
         default: return (fraction | integerBit, sign | UInt16(0x3fff - 4 + below(9)))
         }

@@ -37,7 +37,8 @@ func parseOptions() -> Options {
 }
 
 func usage() -> Never {
-    print("""
+    print(
+        """
         usage: hostdiff [--seed N] [--cases N] [--mode 64|32|16] [--filter TEXT] [--case N] [--shard I/N] [--show N]
                         [--list] [--host-only] [--file CASES]…
         Runs every instruction form that the CPU model has on the host CPU and on the engine and compares the results.

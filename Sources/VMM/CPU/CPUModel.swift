@@ -3,7 +3,11 @@ import CZydis
 
 /// What CPUID returns for one leaf.
 package struct CPUIDAnswer: Equatable {
-    package var eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0
+    package var eax, ebx, ecx, edx: UInt32
+
+    package init(eax: UInt32 = 0, ebx: UInt32 = 0, ecx: UInt32 = 0, edx: UInt32 = 0) {
+        (self.eax, self.ebx, self.ecx, self.edx) = (eax, ebx, ecx, edx)
+    }
 }
 
 /// Who made the processor, which decides details that the two manuals tell differently.

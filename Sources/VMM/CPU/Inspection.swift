@@ -22,7 +22,7 @@ extension Processor {
     package func eventCount(_ kind: EventKind) -> UInt64 { cpu_event_count(cpu, Int32(kind.rawValue)).pointee }
 
     /// Where `linear` leads by the page tables as they are in memory; nil if nowhere.
-    private func inspectTranslation(_ linear: UInt64) -> UInt64? {
+    func inspectTranslation(_ linear: UInt64) -> UInt64? {
         guard cpu.pointee.cr0 & CR0.pg != 0 else { return linear }
         let isPAE = cpu.pointee.cr4 & CR4.pae != 0
         let isLong = cpu.pointee.efer & EFER.lma != 0

@@ -184,16 +184,14 @@ extension Processor {
         let resumes = cpu.pointee.flags & RFlags.rf != 0
         if !resumes && cpu.pointee.interruptShadow != 2 && hitsInstructionBreakpoint() { return }
         let traps = cpu.pointee.flags & RFlags.tf != 0
+        let looksAfterIteration = traps || cpu.pointee.interruptShadow != 0 || cpu.pointee.dr.7 & 0xff != 0
         cpu.pointee.interruptShadow = 0
         cpu.pointee.flags &= ~RFlags.rf
         guard let head = cpu.findBlock() ?? fetchBlock() else { return }
-        let (before, rip) = (cpu.pointee.count, cpu.pointee.rip)
-        let repeats = (head + 1).pointee.flags & (OperationFlags.rep | OperationFlags.repne) != 0
-        cpu.pointee.deadline = before &+ 1
+        let before = cpu.pointee.count
+        if looksAfterIteration { cpu.pointee.deadline = before &+ 1 }
         runPartial(head, instructions: 1)
         cpu.restorePatched()
-        // RF lasts until a repeated instruction is through.
-        if resumes && repeats && cpu.pointee.rip == rip { cpu.pointee.flags |= RFlags.rf }
         if traps && cpu.pointee.pending == 0 && cpu.pointee.count != before {
             cpu.pointee.pendingDebug |= DebugStatus.singleStep
         }
@@ -231,6 +229,7 @@ extension Processor {
             return nil
         }
         guard let physical = translate(linear, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
+        if cpu.pointee.events != nil { touch(physical) }
         if let head = blocks.find(physical, cpu.pointee.mode) { return head }
         return buildBlock(linear, physical)
     }

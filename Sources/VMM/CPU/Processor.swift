@@ -49,7 +49,9 @@ package final class Processor: Archivable {
     /// Called with whether the processor is in system-management mode, when that changes (SMIACT#).
     package var smmChanged: (Bool) -> Void = { _ in }
     /// Receives full buffers of events while one is attached.
-    package var sink: (any EventSink)?
+    private var sink: (any EventSink)?
+    /// Physical ranges of the descriptor tables that are watched for the sink.
+    var descriptorRanges: [Range<UInt64>] = []
 
     package init(memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel) {
         self.memory = memory
@@ -173,6 +175,11 @@ package final class Processor: Archivable {
     package func attach(_ sink: (any EventSink)?) {
         flushEvents()
         self.sink = sink
+        let watched = FrameAttributes.touched | FrameAttributes.pageTable | FrameAttributes.descriptorTable
+        for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~watched }
+        descriptorRanges = []
+        // What is cached already would never be seen to be touched.
+        dataCaches.dropAll()
         if sink != nil && cpu.pointee.events == nil {
             let capacity = 4096
             cpu.pointee.events = .allocate(capacity: capacity)
@@ -181,6 +188,11 @@ package final class Processor: Archivable {
             cpu.pointee.events?.deallocate()
             cpu.pointee.events = nil
         }
+    }
+
+    /// Begins to count events anew.
+    package func clearEventCounts() {
+        for kind in EventKind.allCases { cpu_event_count(cpu, Int32(kind.rawValue)).pointee = 0 }
     }
 
     /// Hands what is buffered to the sink.

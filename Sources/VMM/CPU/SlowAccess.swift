@@ -94,6 +94,7 @@ extension Processor {
     /// Translates both pages of an access; on a fault records it.
     private func translate(_ linear: UInt64, size: Int, _ kind: AccessKind, cpl: UInt8, refill: Bool) -> Span? {
         guard let first = translate(linear, kind, cpl: cpl) else { return nil }
+        if cpu.pointee.events != nil { touch(first) }
         let room = Int(pageSize - (linear & ~pageMask))
         guard size > room else {
             if refill { fillCache(linear, first, cpl: cpl) }
@@ -103,6 +104,7 @@ extension Processor {
         let mask = cpu.isLongMode && linear >> 32 != 0 ? ~0 : cpu.pointee.linearMask
         let next = ((linear & pageMask) &+ pageSize) & mask
         guard let second = translate(next, kind, cpl: cpl) else { return nil }
+        if cpu.pointee.events != nil { touch(second) }
         return Span(first: first, firstCount: room, second: second, count: size)
     }
 

@@ -101,6 +101,10 @@ enum SensitiveInstructions {
             cpu.append(EventRecord(
                 count: position, address: address, operand: operand, value: valueAfter(cpu, op), kind: kind,
                 ring: ring, size: op.pointee.length, flags: 0, detail: 0))
+            switch EventKind(rawValue: kind) {
+            case .lgdt, .lidt, .lldt, .ltr: cpu.processor.watchDescriptorTables()
+            default: break
+            }
         }
         return next
     }

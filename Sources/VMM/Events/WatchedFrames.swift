@@ -1,35 +1,79 @@
 import CEngine
 
-// Page tables and descriptor tables are watched only while a sink is attached. A frame becomes a page table when a walk
-// reads it. It stops being one when it is stored to in a way no page-table entry is: not 4 or 8 bytes wide, or not
-// aligned to its width. Both depend on what the guest does, and on nothing else.
+// What is reported only while a sink is attached: the first touch of each frame, and stores into page tables and live
+// descriptor tables. Without a sink nothing is watched, and with one the guest notices nothing.
+//
+// A frame becomes a page table when a walk reads it. It stops being one when it is stored to in a way no page-table entry
+// is: not 4 or 8 bytes wide, or not aligned to its width. The descriptor tables are those of the last LGDT, LIDT, LLDT or
+// LTR, where they were mapped then. All of it depends on what the guest does, and on nothing else.
 extension Processor {
-    /// Adds attributes to a frame and takes it off the fast path for stores.
+    /// The frame of `physical` is being accessed; by the first access since the sink was attached it is reported.
+    func touch(_ physical: UInt64) {
+        guard memory.attributes(physical) & FrameAttributes.touched == 0, memory.readPage(physical) != nil,
+            physical < memory.size
+        else { return }
+        memory.mark(physical, FrameAttributes.touched)
+        reportOnly(.firstTouch, operand: physical & pageMask, value: 0, size: 0)
+    }
+
+    /// Takes the frame of `physical` off the fast path for stores.
     func watch(_ physical: UInt64, _ attribute: UInt8) {
         guard memory.attributes(physical) & attribute == 0, let page = memory.writePage(physical) else { return }
-        if memory.attributes(physical) & FrameAttributes.touched == 0 {
-            cpu.emit(.firstTouch, address: 0, operand: physical & pageMask, value: 0)
-        }
-        memory.mark(physical, attribute | FrameAttributes.touched)
+        memory.mark(physical, attribute)
         dataCaches.protect(page)
+    }
+
+    /// Watches the descriptor tables as they are now, and no others.
+    func watchDescriptorTables() {
+        for range in descriptorRanges { memory.unmark(range.lowerBound, FrameAttributes.descriptorTable) }
+        descriptorRanges = []
+        let state = cpu.pointee
+        for (base, limit) in [
+            (state.gdtr.base, UInt64(state.gdtr.limit)), (state.idtr.base, UInt64(state.idtr.limit)),
+            (state.segments.6.base, min(UInt64(state.segments.6.limit), 0xffff)),
+            (state.segments.7.base, min(UInt64(state.segments.7.limit), 0xffff)),
+        ] {
+            watchTable(base, bytes: limit + 1)
+        }
+    }
+
+    private func watchTable(_ base: UInt64, bytes: UInt64) {
+        var done: UInt64 = 0
+        while done < bytes {
+            let linear = (base &+ done) & cpu.pointee.linearMask
+            let chunk = min(bytes - done, pageSize - (linear & ~pageMask))
+            if let physical = inspectTranslation(linear) {
+                descriptorRanges.append(physical..<physical + chunk)
+                watch(physical, FrameAttributes.descriptorTable)
+            }
+            done += chunk
+        }
     }
 
     /// Reports a store into a watched frame, or ends the watch.
     func reportWatchedStore(_ physical: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ attributes: UInt8) {
-        let isEntry = (bytes.count == 4 || bytes.count == 8) && physical & UInt64(bytes.count - 1) == 0
         var value: UInt64 = 0
         for index in 0..<min(bytes.count, 8) { value |= UInt64(bytes[index]) << UInt64(index * 8) }
+        let size = UInt8(truncatingIfNeeded: bytes.count)
         if attributes & FrameAttributes.pageTable != 0 {
-            if isEntry {
-                cpu.emit(.pageTableWrite, address: cpu.pointee.blockRIP, operand: physical, value: value,
-                         size: UInt8(bytes.count))
+            if (bytes.count == 4 || bytes.count == 8) && physical & UInt64(bytes.count - 1) == 0 {
+                reportOnly(.pageTableWrite, operand: physical, value: value, size: size)
             } else {
                 memory.unmark(physical, FrameAttributes.pageTable)
             }
         }
-        if attributes & FrameAttributes.descriptorTable != 0 {
-            cpu.emit(.descriptorWrite, address: cpu.pointee.blockRIP, operand: physical, value: value,
-                     size: UInt8(truncatingIfNeeded: bytes.count))
+        let end = physical + UInt64(bytes.count)
+        if attributes & FrameAttributes.descriptorTable != 0,
+            descriptorRanges.contains(where: { $0.lowerBound < end && physical < $0.upperBound })
+        {
+            reportOnly(.descriptorWrite, operand: physical, value: value, size: size)
         }
+    }
+
+    /// Gives the sink an event that is not counted otherwise, so that counts do not depend on whether there is a sink.
+    private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8) {
+        cpu.append(EventRecord(
+            count: cpu.pointee.position, address: cpu.pointee.blockRIP, operand: operand, value: value,
+            kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: 0))
     }
 }

@@ -45,6 +45,8 @@ package final class Machine {
         }
         if case .firmware(let image, _) = configuration.boot { image.install(in: memory) }
         try boot()
+        // Loading is not something the guest did.
+        processor.clearEventCounts()
     }
 
     /// Ends the run after the current instruction; the first outcome counts.

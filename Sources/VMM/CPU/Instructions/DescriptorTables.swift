@@ -63,7 +63,12 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             setFault(ExceptionVector.np, code: code)
             return nil
         }
-        return extend(descriptor, selector)
+        guard let whole = extend(descriptor, selector) else { return nil }
+        guard !isLongMode || isCanonical(whole.base) else {
+            setFault(ExceptionVector.gp, code: code)
+            return nil
+        }
+        return whole
     }
 
     fileprivate func loadLDTR(_ op: OperationPointer) -> Next {

@@ -63,7 +63,12 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 if left == 0 || !goesOn { break }
                 pointee.count &+= 1
             }
-            if count(before: op) >= pointee.deadline || pointee.patched != nil { return leave(at: op) }
+            if count(before: op) >= pointee.deadline || pointee.patched != nil {
+                // An interrupt taken here pushes RF set; a breakpoint on the instruction does not hit again (SDM
+                // volume 3, 18.3.1.1).
+                pointee.flags |= RFlags.rf
+                return leave(at: op)
+            }
         }
         return pointee.count <= pointee.deadline ? op + 1 : leave(after: op)
     }
