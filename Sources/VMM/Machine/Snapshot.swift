@@ -21,6 +21,19 @@ extension Machine {
     /// A digest of the state that `snapshot` would hold.
     package var digest: StateDigest { StateArchive.digest { visit($0) } }
 
+    /// The first part of the state in which this machine differs from `other`, nil if there is none.
+    package func firstDifference(from other: Machine) -> String? {
+        let (mine, theirs) = (StateArchive(recordsLayout: true), StateArchive(recordsLayout: true))
+        visit(mine)
+        other.visit(theirs)
+        for (field, otherField) in zip(mine.layout, theirs.layout) {
+            if field.path != otherField.path || mine.bytes[field.range] != theirs.bytes[otherField.range] {
+                return field.path
+            }
+        }
+        return mine.layout.count == theirs.layout.count ? nil : "the number of fields"
+    }
+
     private func visit(_ archive: StateArchive) {
         archive.expect("signature", Self.signature)
         archive.expect("chipset", UInt8(configuration.chipset == .apic ? 1 : 0))

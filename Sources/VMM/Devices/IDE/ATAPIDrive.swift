@@ -149,14 +149,14 @@ final class ATAPIDrive: IDECommandSet {
     }
 
     private func succeed(_ drive: IDEDrive) {
-        total = 0
+        (total, done) = (0, 0)
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finish()
     }
 
     private func fail(_ sense: Sense, _ drive: IDEDrive) {
         self.sense = sense
-        total = 0
+        (total, done) = (0, 0)
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finish(error: sense.key << 4 | (sense.key == Sense.illegalCommand.key ? ATAError.aborted : 0))
     }
@@ -206,12 +206,12 @@ final class ATAPIDrive: IDECommandSet {
             var block = data(Int(min(UInt64(bytesPerBlock), total - done)))
             let moved = block.withUnsafeMutableBytes { master.move($0, toMemory: true) }
             guard moved == block.count else {
-                total = 0
+                (total, done) = (0, 0)
                 return drive.stall()
             }
         }
         master.finish()
-        total = 0
+        (total, done) = (0, 0)
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finishTransfer()
     }
