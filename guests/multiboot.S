@@ -3,14 +3,22 @@
 #include "lib.inc"
 
 #define MAGIC 0x1badb002
+#ifdef ADDRESS_FIELDS
+#define FLAGS 0x10003                   /* and load addresses in the header */
+#else
 #define FLAGS 3                         /* modules on page boundaries, memory information */
+#endif
 #define LOW_COPY 0x200000               /* what was below 64 KB, where loaders like to put the boot information */
 #define STATE 0x210000
 
 .section .multiboot, "ax"
 BITS32
     .balign 4
+multiboot_header:
     .long MAGIC, FLAGS, -(MAGIC + FLAGS)
+#ifdef ADDRESS_FIELDS
+    .long multiboot_header, multiboot_header, 0, 0x130000, multiboot_entry
+#endif
 .globl multiboot_entry
 multiboot_entry:
     movl %eax, STATE
@@ -25,6 +33,9 @@ multiboot_entry:
     popl STATE + 12
     movl zeroed_first, %eax
     orl zeroed_last, %eax
+#ifdef ADDRESS_FIELDS
+    orl 0x12fffc, %eax                  // up to bss_end_addr
+#endif
     movl %eax, STATE + 16
     cld
     xorl %esi, %esi

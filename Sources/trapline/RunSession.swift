@@ -111,28 +111,24 @@ final class RunSession {
         if let interval = options.digestEvery, count % interval == 0, count > 0 {
             StandardError.write("digest \(count) \(machine.clock.now) \(machine.digest)\n")
         }
-        if let interval = options.checkSnapshots, count % interval == 0, count > 0, !replaceMachine() {
-            return .divergence
-        }
+        if let interval = options.checkSnapshots, count % interval == 0, count > 0 { replaceMachine() }
         return count >= options.maxInstructions ?? .max ? .limit : nil
     }
 
     /// Goes on in a new machine with the state of the present one.
-    /// - Returns: whether that machine has the same state; if not, the first difference has been said.
-    private func replaceMachine() -> Bool {
+    private func replaceMachine() {
+        let snapshot = machine.snapshot()
+        let before = machine.digest
         do {
             let fresh = try Machine(configuration)
-            try fresh.restore(machine.snapshot())
-            if let field = fresh.firstDifference(from: machine) {
-                StandardError.say("the machine restored at count \(machine.clock.count) differs in \(field)")
-                return false
+            try fresh.restore(snapshot)
+            guard fresh.digest == before else {
+                throw CommandError.badCombination("\(fresh.firstDifference(from: snapshot) ?? "nothing") differs")
             }
             machine = fresh
             connect()
-            return true
         } catch {
-            StandardError.say("the snapshot at count \(machine.clock.count) cannot be restored: \(error)")
-            return false
+            fatalError("a snapshot at count \(machine.clock.count) cannot be restored: \(error)")
         }
     }
 }

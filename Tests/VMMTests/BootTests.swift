@@ -143,7 +143,7 @@ struct BootTests {
         bytes[bytes.count - 1] = 0xAB
         bytes[128 << 10] = 0xCD
         try FirmwareImage(bytes).install(in: memory)
-        for page in 0xE0...0xFF { memory.setLegacyArea(page: page, read: .rom, write: .rom) }
+        memory.setLegacyArea(pages: 0xE0...0xFF, read: .rom, write: .rom)
         func byte(_ address: UInt64) -> UInt8? {
             memory.readPage(address).map { ($0 + Int(address & 0xFFF)).load(as: UInt8.self) }
         }

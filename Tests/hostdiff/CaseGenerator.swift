@@ -29,10 +29,12 @@ final class CaseGenerator {
     func chooseEncoding(_ random: inout Random) -> Bool {
         guard let bytes = encoder.encode(&random) else { return false }
         test.bytes = bytes
+        test.hostBytes = nil
         chooseSegments(&random)
         choosePlace(&random)
         fitDisplacement(&random)
         fitBranch(&random)
+        addOlderMeaning(&random)
         guard test.bytes.withUnsafeBytes({ decoder.decode($0) }) else { return false }
         let exten = decoder.instruction.pointee.meta.isa_ext
         usesMMX = (0..<decoder.operandCount).contains {
@@ -56,6 +58,14 @@ final class CaseGenerator {
             }
         }
         return .integer
+    }
+
+    /// BSF and BSR ignore F3; the host may run TZCNT or LZCNT there, so it gets a prefix that does nothing in 64-bit code.
+    private func addOlderMeaning(_ random: inout Random) {
+        let isScan = [ZYDIS_MNEMONIC_BSF, ZYDIS_MNEMONIC_BSR].contains(decoder.mnemonic)
+        guard is64, isScan, test.bytes.count < 15, random.chance(40) else { return }
+        test.hostBytes = [0x3e] + test.bytes
+        test.bytes.insert(0xf3, at: 0)
     }
 
     private func chooseSegments(_ random: inout Random) {

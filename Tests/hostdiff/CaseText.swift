@@ -41,6 +41,7 @@ enum CaseText {
     static func text(_ test: TestCase, withFloat: Bool) -> String {
         let input = test.input.pointee
         var words = ["\(test.mode.rawValue)", bytes(test.bytes), "at=\(hex(test.codeOffset))", "rip=\(hex(input.rip))"]
+        if let host = test.hostBytes { words.append("host=\(bytes(host))") }
         for (name, selector) in zip(segmentNames, segments(input)) where selector != 0 {
             words.append("\(name)=\(hex(selector))")
         }
@@ -98,19 +99,20 @@ enum CaseText {
         }
         let test = TestCase(mode: mode)
         test.bytes = try parseBytes(words[1])
-        test.input.pointee.rflags = 0x202
         setDefaults(test)
         for word in words.dropFirst(2) { try parse(word, into: test) }
         return test
     }
 
-    private static func setDefaults(_ test: TestCase) {
+    /// Flat segments in 64- and 32-bit code, the window's in 16-bit code; the stack in the middle of its pages.
+    static func setDefaults(_ test: TestCase) {
         let input = test.input
+        input.pointee.rflags = 0x202
         let cs = [.bits64: HOST_CS64, .bits32: HOST_CS32, .bits16: HOST_LDT_CODE16][test.mode]!
         let data = UInt16(test.mode == .bits16 ? HOST_LDT_DATA16 : HOST_DS)
         input.pointee.cs = UInt16(cs)
         (input.pointee.ds, input.pointee.es, input.pointee.ss) = (data, data, data)
-        (input.pointee.fs, input.pointee.gs) = (UInt16(HOST_LDT_FS), UInt16(HOST_LDT_GS))
+        if hostcpu_has_ldt() { (input.pointee.fs, input.pointee.gs) = (UInt16(HOST_LDT_FS), UInt16(HOST_LDT_GS)) }
         let base = test.mode == .bits16 ? 0 : Window.low
         input.pointee.rip = base + Window.code + UInt64(test.codeOffset)
         test.gpr[4] = base + Window.stack + 0x800
@@ -146,6 +148,7 @@ enum CaseText {
                 .storeBytes(of: selector, toByteOffset: index * 2, as: UInt16.self)
         }
         switch name {
+        case "host": test.hostBytes = try parseBytes(String(value))
         case "at": test.codeOffset = Int(truncatingIfNeeded: try number(value) & 0xfff)
         case "rip": test.input.pointee.rip = try number(value)
         case "rflags": test.input.pointee.rflags = try number(value)

@@ -42,6 +42,20 @@ final class Decoder {
         return true
     }
 
+    /// Whether the bytes are no instruction even with every extension that Zydis knows.
+    func rejects(_ bytes: [UInt8]) -> Bool {
+        var full = decoder
+        for mode in [
+            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
+            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
+        ] {
+            ZydisDecoderEnableMode(&full, mode, 1)
+        }
+        return bytes.withUnsafeBytes {
+            ZydisDecoderDecodeFull(&full, $0.baseAddress, $0.count, instruction, operands) & 0x8000_0000 != 0
+        }
+    }
+
     var operandCount: Int { Int(instruction.pointee.operand_count) }
     var visibleOperands: Int { Int(instruction.pointee.operand_count_visible) }
     var mnemonic: ZydisMnemonic { instruction.pointee.mnemonic }

@@ -5,10 +5,14 @@ enum Exclusions {
     struct Reason: Hashable {
         let text: String
         static let kernel = Reason(text: "enters the host's kernel, or its value is the host's own")
-        static let segments = Reason(text: "loads or examines segment descriptors: file tests and guests cover it")
+        static let segments = Reason(
+            text: "far transfers, and loads and checks of segment descriptors: file tests and guests cover them")
         static let timing = Reason(text: "its value is the host's time, model or topology")
-        static let newer = Reason(text: "the host may run a newer instruction in this encoding")
-        static let elision = Reason(text: "starts a lock elision on the host")
+        static let newer = Reason(
+            text:
+                "after F3, where the host may run TZCNT, LZCNT or RDSSP; BSF and BSR are compared in 64-bit code, where the "
+                + "host gets them without it")
+        static let elision = Reason(text: "locked and after F2 or F3, which begins a lock elision on the host")
     }
 
     private static let mnemonics: [(Reason, [ZydisMnemonic])] = [

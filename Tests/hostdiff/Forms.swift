@@ -25,11 +25,12 @@ final class Form {
     let name: String
     let key: UInt64
     var templates: [Template]
-    let isPrivileged: Bool
+    /// Privileged or undefined: no case runs to its end.
+    let alwaysFaults: Bool
 
-    init(mode: CodeMode, name: String, key: UInt64, first: Template, isPrivileged: Bool) {
+    init(mode: CodeMode, name: String, key: UInt64, first: Template, alwaysFaults: Bool) {
         (self.mode, self.name, self.key, templates) = (mode, name, key, [first])
-        self.isPrivileged = isPrivileged
+        self.alwaysFaults = alwaysFaults
     }
 }
 
@@ -143,9 +144,19 @@ struct FormGenerator {
         }
         let form = Form(
             mode: mode, name: FormGenerator.name(decoder, mode), key: key, first: template,
-            isPrivileged: decoder.has(Decoder.Attribute.privileged))
+            alwaysFaults: FormGenerator.alwaysFaults(decoder))
         forms[key] = form
         ordered.append(form)
+    }
+
+    private static func alwaysFaults(_ decoder: Decoder) -> Bool {
+        let category = decoder.instruction.pointee.meta.category
+        return decoder.has(Decoder.Attribute.privileged)
+            || [ZYDIS_CATEGORY_IO, ZYDIS_CATEGORY_IOSTRINGOP].contains(category)
+            || [
+                ZYDIS_MNEMONIC_CLI, ZYDIS_MNEMONIC_STI, ZYDIS_MNEMONIC_LGDT, ZYDIS_MNEMONIC_RSM, ZYDIS_MNEMONIC_INT1,
+                ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2,
+            ].contains(decoder.mnemonic)
     }
 
     /// Identifies the form of the instruction that the decoder holds.

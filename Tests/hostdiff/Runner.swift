@@ -31,7 +31,7 @@ final class Runner {
     private(set) var failedForms: [(name: String, count: Int)] = []
     /// How often each exception ended a case; 3 is the INT3 behind the instruction.
     private var vectors = [Int](repeating: 0, count: 32)
-    /// Forms of which no case ran to its end, and which are not privileged.
+    /// Forms of which no case ran to its end, and which ought to run.
     private var alwaysFault: [String] = []
     private static let casesPerEncoding = 4
     /// A form takes milliseconds; one that takes this long loops.
@@ -80,10 +80,8 @@ final class Runner {
             }
         }
         remove(generator.test)
-        if completed == 0 && !form.isPrivileged { alwaysFault.append(form.name) }
-        guard failures > 0 else { return }
-        mismatches += failures
-        failedForms.append((form.name, failures))
+        if completed == 0 && !form.alwaysFaults { alwaysFault.append(form.name) }
+        count(failures, form.name)
     }
 
     /// Runs one case that stands by itself.
@@ -100,6 +98,33 @@ final class Runner {
         remove(test)
     }
 
+    /// Runs byte strings that are no instruction, or one that must not be locked: #UD on any CPU.
+    func run(_ undefined: UndefinedEncodings) {
+        hostcpu_note(undefined.name, 0)
+        forms += 1
+        var failures = 0
+        for number in options.onlyCase.map({ $0..<$0 + 1 }) ?? 0..<options.casesPerForm {
+            var random = Random(options.seed, stableHash(undefined.name), UInt64(number))
+            hostcpu_note(nil, Int32(number))
+            guard let test = undefined.makeCase(&random) else { continue }
+            place(test)
+            let difference = compare(test, nil)
+            remove(test)
+            guard let difference else { continue }
+            failures += 1
+            guard failures <= options.shown else { continue }
+            print("MISMATCH \(undefined.name), --seed \(options.seed) --form '\(undefined.name)' --case \(number)")
+            describe(test, nil, difference)
+        }
+        count(failures, undefined.name)
+    }
+
+    private func count(_ failures: Int, _ name: String) {
+        guard failures > 0 else { return }
+        mismatches += failures
+        failedForms.append((name, failures))
+    }
+
     private func place(_ test: TestCase) {
         host.place(test)
         if !options.hostOnly { other.place(test) }
@@ -111,7 +136,7 @@ final class Runner {
     }
 
     /// Runs a case on both sides; nil, or what differs.
-    private func compare(_ test: TestCase, _ decoder: Decoder) -> [String]? {
+    private func compare(_ test: TestCase, _ decoder: Decoder?) -> [String]? {
         cases += 1
         defer {
             host.restoreMemory()
@@ -129,21 +154,24 @@ final class Runner {
         }
         vectors[Int(host.output.pointee.vector & 31)] += 1
         if let failure { return [failure] }
-        let comparison = Comparison(
-            host: host, other: other, test: test, masks: Masks(decoder, test, vector: host.output.pointee.vector))
+        let vector = host.output.pointee.vector
+        let masks = decoder.map { Masks($0, test, vector: vector) } ?? Masks()
+        let comparison = Comparison(host: host, other: other, test: test, masks: masks)
         return comparison.agrees ? nil : comparison.differences
     }
 
-    private func describe(_ test: TestCase, _ decoder: Decoder, _ differences: [String]) {
-        print("  \(CaseText.bytes(test.bytes))  \(decoder.disassembly(at: test.input.pointee.rip))")
+    private func describe(_ test: TestCase, _ decoder: Decoder?, _ differences: [String]) {
+        let assembly = decoder.map { $0.disassembly(at: test.input.pointee.rip) } ?? "no instruction"
+        print("  \(CaseText.bytes(test.bytes))  \(assembly)")
         for line in differences { print("  \(line)") }
-        print("  \(CaseText.text(test, withFloat: decoder.usesFloatState))")
+        print("  \(CaseText.text(test, withFloat: decoder?.usesFloatState ?? false))")
     }
 
     func printSummary(seconds: Double) {
+        if options.caseFiles.isEmpty { print("compared to their precision only: \(Masks.approximate)") }
         let ends = vectors.enumerated().filter { $0.1 > 0 }.map { "\($0.0): \($0.1)" }.joined(separator: ", ")
         print("cases by the exception that ended them (3: ran to the end): \(ends)")
-        if !alwaysFault.isEmpty { print("forms that always fault: \(alwaysFault.joined(separator: "; "))") }
+        if !alwaysFault.isEmpty { print("no case ran to its end: \(alwaysFault.joined(separator: "; "))") }
         for (name, count) in failedForms { print("failed: \(name): \(count)") }
         let rate = seconds > 0 ? Int(Double(cases) / seconds) : 0
         print(

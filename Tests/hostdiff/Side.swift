@@ -9,11 +9,15 @@ protocol Side: AnyObject {
     var memory: UnsafeMutableRawPointer { get }
     /// Puts the bytes into the code page.
     func writeCode(_ bytes: UnsafeRawBufferPointer, at offset: Int)
+    /// The bytes of a case that this side runs.
+    func bytes(_ test: TestCase) -> [UInt8]
     /// Runs from `output`, which holds the inputs, until an exception; nil, or why it ended without one.
     func execute(_ test: TestCase) -> String?
 }
 
 extension Side {
+    func bytes(_ test: TestCase) -> [UInt8] { test.bytes }
+
     /// Fills the code page with INT3 and the memory with what is there before a case.
     func start() {
         let fill = [UInt8](repeating: 0xcc, count: Window.pageSize)
@@ -24,7 +28,7 @@ extension Side {
     /// Places or removes the instruction of a case; what passes the end of the page is cut off.
     func place(_ test: TestCase, remove: Bool = false) {
         let room = min(test.bytes.count, Window.pageSize - test.codeOffset)
-        let bytes = remove ? [UInt8](repeating: 0xcc, count: room) : Array(test.bytes.prefix(room))
+        let bytes = remove ? [UInt8](repeating: 0xcc, count: room) : Array(bytes(test).prefix(room))
         bytes.withUnsafeBytes { writeCode($0, at: test.codeOffset) }
     }
 
@@ -55,6 +59,8 @@ final class HostSide: Side {
     func writeCode(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
         (memory + Window.dataBytes + offset).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
     }
+
+    func bytes(_ test: TestCase) -> [UInt8] { test.hostBytes ?? test.bytes }
 
     func execute(_ test: TestCase) -> String? {
         hostcpu_run()

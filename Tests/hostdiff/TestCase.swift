@@ -5,6 +5,8 @@ final class TestCase {
     let mode: CodeMode
     /// The instruction's bytes.
     var bytes: [UInt8] = []
+    /// What the host gets in its place, of the same length: an encoding without a prefix that means more to newer CPUs.
+    var hostBytes: [UInt8]?
     /// Where it starts in the code page.
     var codeOffset = 0x100
     /// Registers before the instruction. Owned by this object.
@@ -53,11 +55,10 @@ final class TestCase {
         }
     }
 
-    /// The linear address of the instruction.
-    var linearRIP: UInt64 {
-        mode == .bits64
-            ? input.pointee.rip
-            : (Segment.named(input.pointee.cs)?.base ?? 0) &+ input.pointee.rip & 0xffff_ffff
+    /// Whether a segment of the local descriptor table is used.
+    var usesLDT: Bool {
+        let input = input.pointee
+        return [input.es, input.cs, input.ss, input.ds, input.fs, input.gs].contains { $0 & 4 != 0 }
     }
 }
 

@@ -75,7 +75,8 @@ func runFiles(_ options: Options, _ runner: Runner) {
     for path in options.caseFiles {
         for line in readCases(path) {
             do {
-                runner.run(try CaseText.parse(line), line: line)
+                let test = try CaseText.parse(line)
+                if hostcpu_has_ldt() || !test.usesLDT { runner.run(test, line: line) }
             } catch {
                 print("hostdiff: \(path): not a case: \(line)")
                 exit(2)
@@ -86,6 +87,14 @@ func runFiles(_ options: Options, _ runner: Runner) {
 
 func runForms(_ options: Options, _ runner: Runner) {
     var number = 0
+    /// Whether the next form of this name is asked for.
+    func isWanted(_ name: String) -> Bool {
+        guard options.filter.isEmpty || name.contains(options.filter) else { return false }
+        number += 1
+        guard number % options.shards == options.shard else { return false }
+        if options.listsForms { print(name) }
+        return !options.listsForms
+    }
     var excluded: [String: Set<String>] = [:]
     for mode in options.modes {
         if mode == .bits16 && !hostcpu_has_ldt() {
@@ -94,13 +103,13 @@ func runForms(_ options: Options, _ runner: Runner) {
         }
         let generator = FormGenerator.forms(mode)
         for (reason, names) in generator.excluded { excluded[reason.text, default: []].formUnion(names) }
-        for form in generator.ordered where options.filter.isEmpty || form.name.contains(options.filter) {
-            number += 1
-            guard number % options.shards == options.shard else { continue }
-            if options.listsForms { print(form.name) } else { runner.run(form) }
+        for form in generator.ordered where isWanted(form.name) { runner.run(form) }
+        for forms in [[], generator.ordered] {
+            let undefined = UndefinedEncodings(mode: mode, decoder: Decoder(mode), lockedForms: forms)
+            if isWanted(undefined.name) { runner.run(undefined) }
         }
     }
-    guard options.filter.isEmpty else { return }
+    guard options.filter.isEmpty, options.shard == 0 else { return }
     for (reason, names) in excluded.sorted(by: { $0.key < $1.key }) {
         print("excluded: \(names.sorted().joined(separator: " ")): \(reason)")
     }

@@ -14,8 +14,8 @@ package final class PortBus {
         var width: Int
     }
 
-    private var slots: [Slot] = [Slot(device: nil, width: 4)]
-    private var map = [UInt8](repeating: 0, count: 65536)
+    @exclusivity(unchecked) private var slots: [Slot] = [Slot(device: nil, width: 4)]
+    @exclusivity(unchecked) private var map = [UInt8](repeating: 0, count: 65536)
 
     package init() {}
 

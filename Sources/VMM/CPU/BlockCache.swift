@@ -32,9 +32,9 @@ final class BlockCache {
     let arena: UnsafeMutableRawPointer
     let hash: UnsafeMutablePointer<UInt32>
     private let frameFirst: UnsafeMutablePointer<UInt32>
+    private let codeMap: CodeMap
     private let frameCount: Int
     private var used = 1
-    private var flushRequested = false
     /// Blocks decoded so far, for statistics.
     private(set) var built: UInt64 = 0
 
@@ -48,6 +48,7 @@ final class BlockCache {
         hash.initialize(repeating: 0, count: BlockCache.buckets)
         frameFirst = .allocate(capacity: frameCount)
         frameFirst.initialize(repeating: 0, count: frameCount)
+        codeMap = CodeMap(frameCount: frameCount)
     }
 
     deinit {
@@ -97,9 +98,9 @@ final class BlockCache {
 
     // MARK: Building
 
-    /// Space for a block of up to `instructions` instructions, emptying the cache first if it is full or stale.
+    /// Space for a block of up to `instructions` instructions, emptying the cache first if it is full.
     func begin(instructions: Int) -> BlockPointer {
-        if used + instructions + 3 > BlockCache.capacity || flushRequested { flush() }
+        if used + instructions + 3 > BlockCache.capacity { flush() }
         return block(UInt32(used))
     }
 
@@ -115,11 +116,13 @@ final class BlockCache {
         if frame < frameCount {
             newBlock.pointee.frameNext = frameFirst[frame]
             frameFirst[frame] = slot
+            mark(newBlock, onFrame: frame)
         }
         let second = Int(newBlock.pointee.secondPage / pageSize)
         if newBlock.pointee.secondPage != ~0 && second < frameCount && second != frame {
             newBlock.pointee.secondFrameNext = frameFirst[second]
             frameFirst[second] = slot
+            mark(newBlock, onFrame: second)
         }
     }
 
@@ -134,12 +137,36 @@ final class BlockCache {
     func invalidate(_ physical: UInt64, _ count: Int, _ cpu: CPU) {
         let frame = Int(physical / pageSize)
         guard frame < frameCount else { return }
+        guard codeMap.containsCode(frame, Int(physical & ~pageMask), count) else { return }
+        codeMap.clear(frame)
         var slot = frameFirst[frame]
         while slot != 0 {
             let candidate = block(slot)
             let next = self.next(candidate, onFrame: frame)
-            if overlaps(candidate, physical, count) { kill(slot, candidate, cpu) }
+            if overlaps(candidate, physical, count) {
+                kill(slot, candidate, cpu)
+            } else {
+                mark(candidate, onFrame: frame)
+            }
             slot = next
+        }
+    }
+
+    /// Kills the blocks that hold bytes of whole pages, which lie below the end of RAM.
+    func invalidate(pages: Range<UInt64>, _ cpu: CPU) {
+        for page in stride(from: pages.lowerBound & pageMask, to: pages.upperBound, by: Int(pageSize)) {
+            invalidate(page, Int(pageSize), cpu)
+        }
+    }
+
+    /// Enters a block's bytes on one of its frames into the map.
+    private func mark(_ block: BlockPointer, onFrame frame: Int) {
+        let length = Int(block.pointee.byteLength)
+        let offset = Int(block.pointee.physical & ~pageMask)
+        let onFirst = min(length, Int(pageSize) - offset)
+        if Int(block.pointee.physical / pageSize) == frame { codeMap.mark(frame, offset, onFirst) }
+        if block.pointee.secondPage != ~0, Int(block.pointee.secondPage / pageSize) == frame {
+            codeMap.mark(frame, 0, length - onFirst)
         }
     }
 
@@ -205,17 +232,11 @@ final class BlockCache {
         }
     }
 
-    /// Empties the cache before the next block is built or looked up from the run loop.
-    func flushSoon() { flushRequested = true }
-
-    /// Empties the cache if that was asked for. Only the run loop may call this.
-    func flushIfRequested() { if flushRequested { flush() } }
-
     /// Empties the cache. No block may be running.
     func flush() {
-        flushRequested = false
         used = 1
         hash.update(repeating: 0, count: BlockCache.buckets)
         frameFirst.update(repeating: 0, count: frameCount)
+        codeMap.clear()
     }
 }

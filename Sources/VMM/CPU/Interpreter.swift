@@ -217,7 +217,6 @@ extension Processor {
     /// The block at RIP after whatever it takes: page walk, decoding. Nil with a fault recorded, or when RIP must be looked
     /// at again.
     private func fetchBlock() -> OperationPointer? {
-        blocks.flushIfRequested()
         let linear = cpu.linearRIP
         if cpu.is64Bit {
             guard isCanonical(linear) else {

@@ -71,7 +71,10 @@ package final class Processor: Archivable {
         cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
         cpu.pointee.dataCache = dataCaches.supervisor
         memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }
-        memory.onMapChange = { [unowned self] in mapChanged() }
+        memory.onMapChange = { [unowned self] range in
+            blocks.invalidate(pages: range, cpu)
+            mapChanged()
+        }
         memory.onDMA = { [unowned self] address, count, isWrite in
             cpu.emit(.dma, address: address, operand: UInt64(count), value: isWrite ? 1 : 0)
         }
@@ -145,10 +148,9 @@ package final class Processor: Archivable {
         dataCaches.dropAll()
     }
 
-    /// Physical addresses mean something else than before.
+    /// Addresses lead somewhere else than before. Decoded blocks are found by physical address and stay.
     func mapChanged() {
         dataCaches.dropAll()
-        blocks.flushSoon()
         leaveBlockSoon()
     }
 

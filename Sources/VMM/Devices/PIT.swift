@@ -14,7 +14,7 @@ package final class PIT: PortDevice, Archivable {
         static let noStatus: UInt8 = 0x10
     }
 
-    private var channels = [PITChannel](repeating: PITChannel(), count: 3)
+    @exclusivity(unchecked) private var channels = [PITChannel](repeating: PITChannel(), count: 3)
     private let clock: VirtualClock
     private let interrupt: InterruptLine
     private var timer: EventQueue.Timer!
@@ -53,7 +53,7 @@ package final class PIT: PortDevice, Archivable {
     package func setGate2(_ level: Bool) { access(2) { $0.setGate(level, $1) } }
 
     /// The number of clock ticks since power-on.
-    package var tick: UInt64 { PIT.tick(at: clock.now) }
+    package var tick: UInt64 { VirtualClock.periods(PIT.hertz, in: clock.now) }
 
     package func readPort(_ port: UInt16, size: Int) -> UInt32 {
         let index = Int(port &- PIT.firstPort)
@@ -101,10 +101,6 @@ package final class PIT: PortDevice, Archivable {
             }
         }
         return result
-    }
-
-    private static func tick(at nanoseconds: UInt64) -> UInt64 {
-        UInt64(1_000_000_000).dividingFullWidth(nanoseconds.multipliedFullWidth(by: hertz)).quotient
     }
 
     /// The first nanosecond that lies in `tick`.

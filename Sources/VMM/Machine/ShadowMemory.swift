@@ -10,9 +10,8 @@ extension I440FX {
     /// the RAM behind the display's memory.
     func connect(to memory: GuestMemory, isInSMM: @escaping () -> Bool) {
         onPAMChange = { [unowned memory] segment, readRAM, writeRAM in
-            for page in Self.pages(ofSegment: segment) {
-                memory.setLegacyArea(page: page, read: readRAM ? .ram : .rom, write: writeRAM ? .ram : .rom)
-            }
+            memory.setLegacyArea(
+                pages: Self.pages(ofSegment: segment), read: readRAM ? .ram : .rom, write: writeRAM ? .ram : .rom)
         }
         onSMRAMChange = { [unowned memory] in Self.show($0, isInSMM: isInSMM(), in: memory) }
     }
@@ -30,6 +29,6 @@ extension I440FX {
 
     private static func show(_ state: SMRAMState, isInSMM: Bool, in memory: GuestMemory) {
         let target: LegacyTarget = state.enabled && (state.open || isInSMM) ? .ram : .mmio
-        for page in displayPages { memory.setLegacyArea(page: page, read: target, write: target) }
+        memory.setLegacyArea(pages: displayPages, read: target, write: target)
     }
 }

@@ -21,17 +21,16 @@ extension Machine {
     /// A digest of the state that `snapshot` would hold.
     package var digest: StateDigest { StateArchive.digest { visit($0) } }
 
-    /// The first part of the state in which this machine differs from `other`, nil if there is none.
-    package func firstDifference(from other: Machine) -> String? {
-        let (mine, theirs) = (StateArchive(recordsLayout: true), StateArchive(recordsLayout: true))
-        visit(mine)
-        other.visit(theirs)
-        for (field, otherField) in zip(mine.layout, theirs.layout) {
-            if field.path != otherField.path || mine.bytes[field.range] != theirs.bytes[otherField.range] {
-                return field.path
-            }
+    /// The dotted path of the first field that differs from `snapshot`, of a machine of the same configuration; nil if
+    /// none does.
+    package func firstDifference(from snapshot: [UInt8]) -> String? {
+        let archive = StateArchive(recordsLayout: true)
+        visit(archive)
+        let fields = archive.layout
+        let differing = fields.first { field in
+            field.range.upperBound > snapshot.count || archive.bytes[field.range] != snapshot[field.range]
         }
-        return mine.layout.count == theirs.layout.count ? nil : "the number of fields"
+        return differing?.path ?? (archive.bytes.count == snapshot.count ? nil : "the end")
     }
 
     private func visit(_ archive: StateArchive) {

@@ -9,9 +9,9 @@ package final class VirtualClock: Archivable {
     package static let tscHertz: UInt64 = 1_000_000_000
 
     /// Counts so far. The processor keeps it exact whenever a device can look at it.
-    package var count: UInt64 = 0
+    @exclusivity(unchecked) package var count: UInt64 = 0
     /// Nanoseconds skipped while the processor was halted.
-    package private(set) var idleNanoseconds: UInt64 = 0
+    @exclusivity(unchecked) package private(set) var idleNanoseconds: UInt64 = 0
 
     package init(instructionsPerMicrosecond: UInt64 = 1000) {
         precondition(instructionsPerMicrosecond > 0)
@@ -23,6 +23,7 @@ package final class VirtualClock: Archivable {
 
     /// The virtual time at a count, given the idle time so far.
     package func nanoseconds(at count: UInt64) -> UInt64 {
+        if instructionsPerMicrosecond == 1000 { return count &+ idleNanoseconds }
         let product = count.multipliedFullWidth(by: 1000)
         return instructionsPerMicrosecond.dividingFullWidth(product).quotient &+ idleNanoseconds
     }
@@ -40,6 +41,12 @@ package final class VirtualClock: Archivable {
     package func skip(to nanoseconds: UInt64) {
         let current = now
         if nanoseconds > current { idleNanoseconds += nanoseconds - current }
+    }
+
+    /// How many whole periods of a signal of `hertz`, at most 10^9, lie in `nanoseconds`.
+    package static func periods(_ hertz: UInt64, in nanoseconds: UInt64) -> UInt64 {
+        let (seconds, rest) = nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
+        return seconds &* hertz &+ rest * hertz / 1_000_000_000
     }
 
     package func archive(_ archive: StateArchive) {

@@ -45,8 +45,8 @@ package final class GuestMemory: DMAMemory, Archivable {
 
     /// Called with the physical range whenever bytes in a frame with decoded code are about to be stale.
     package var onCodeWrite: (_ address: UInt64, _ count: Int) -> Void = { _, _ in }
-    /// Called when the mapping of the legacy area changes.
-    package var onMapChange: () -> Void = {}
+    /// Called with the physical range when what the legacy area shows there has changed.
+    package var onMapChange: (Range<UInt64>) -> Void = { _ in }
     /// Called for each DMA access, for the event sink.
     package var onDMA: (_ address: UInt64, _ count: Int, _ isWrite: Bool) -> Void = { _, _, _ in }
 
@@ -90,16 +90,19 @@ package final class GuestMemory: DMAMemory, Archivable {
         bytes.withUnsafeBytes {
             (legacyROM + Int(address - Self.legacyStart)).copyMemory(from: $0.baseAddress!, byteCount: $0.count)
         }
-        onMapChange()
+        onMapChange(address..<address + UInt64(bytes.count))
     }
 
-    /// Routes the 4-KB page number `page` (0xA0 to 0xFF).
-    package func setLegacyArea(page: Int, read: LegacyTarget, write: LegacyTarget) {
-        let index = page - Int(Self.legacyStart / pageSize)
-        guard legacyRead[index] != read || legacyWrite[index] != write else { return }
-        legacyRead[index] = read
-        legacyWrite[index] = write
-        onMapChange()
+    /// Routes the 4-KB pages of these numbers (0xA0 to 0xFF).
+    package func setLegacyArea(pages: ClosedRange<Int>, read: LegacyTarget, write: LegacyTarget) {
+        let first = Int(Self.legacyStart / pageSize)
+        let indices = pages.lowerBound - first...pages.upperBound - first
+        guard indices.contains(where: { legacyRead[$0] != read || legacyWrite[$0] != write }) else { return }
+        for index in indices {
+            legacyRead[index] = read
+            legacyWrite[index] = write
+        }
+        onMapChange(UInt64(pages.lowerBound) * pageSize..<UInt64(pages.upperBound + 1) * pageSize)
     }
 
     /// The page at guest-physical `address` for reading, or nil if a device answers there.
@@ -212,7 +215,7 @@ package final class GuestMemory: DMAMemory, Archivable {
         legacyRead = read.map { LegacyTarget(rawValue: $0) ?? .mmio }
         legacyWrite = write.map { LegacyTarget(rawValue: $0) ?? .mmio }
         frames.update(repeating: 0, count: Int(size / pageSize))
-        onMapChange()
+        onMapChange(Self.legacyStart..<Self.legacyEnd)
     }
 
     /// RAM as a list of the pages that are not all zero, so that a snapshot does not cost what the guest never touched.

@@ -58,8 +58,7 @@ final class ATAPIDrive: IDECommandSet {
     func reset() {
         awaitsPacket = false
         reply = []
-        total = 0
-        done = 0
+        endData()
         sense = .none
         attention = false
         isLocked = false
@@ -79,7 +78,7 @@ final class ATAPIDrive: IDECommandSet {
         case ATACommand.packet: startPacket(drive)
         case ATACommand.identifyPacket:
             reply = []
-            (total, done) = (0, 0)
+            endData()
             drive.offer(identity.bytes)
         case ATACommand.deviceReset: drive.reset()
         case ATACommand.setFeatures: setFeatures(drive)
@@ -132,7 +131,7 @@ final class ATAPIDrive: IDECommandSet {
         byteLimit = byteLimit == 0 ? Self.byteCountDefault : max(min(byteLimit, Self.byteCountDefault) & ~1, 2)
         awaitsPacket = true
         reply = []
-        (total, done) = (0, 0)
+        endData()
         drive.count.current = ATAPIReason.isCommand
         drive.request(Self.packetSize, interrupt: false)
     }
@@ -149,14 +148,14 @@ final class ATAPIDrive: IDECommandSet {
     }
 
     private func succeed(_ drive: IDEDrive) {
-        (total, done) = (0, 0)
+        endData()
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finish()
     }
 
     private func fail(_ sense: Sense, _ drive: IDEDrive) {
         self.sense = sense
-        (total, done) = (0, 0)
+        endData()
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finish(error: sense.key << 4 | (sense.key == Sense.illegalCommand.key ? ATAError.aborted : 0))
     }
@@ -192,6 +191,8 @@ final class ATAPIDrive: IDECommandSet {
         if usesDMA { drive.wantDMA() } else { offerBlock(drive) }
     }
 
+    private func endData() { (total, done) = (0, 0) }
+
     private func offerBlock(_ drive: IDEDrive) {
         let size = Int(min(UInt64(byteLimit), total - done))
         let block = data(size)
@@ -206,12 +207,12 @@ final class ATAPIDrive: IDECommandSet {
             var block = data(Int(min(UInt64(bytesPerBlock), total - done)))
             let moved = block.withUnsafeMutableBytes { master.move($0, toMemory: true) }
             guard moved == block.count else {
-                (total, done) = (0, 0)
+                endData()
                 return drive.stall()
             }
         }
         master.finish()
-        (total, done) = (0, 0)
+        endData()
         drive.count.current = ATAPIReason.isCommand | ATAPIReason.toHost
         drive.finishTransfer()
     }

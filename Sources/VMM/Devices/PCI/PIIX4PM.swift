@@ -221,12 +221,7 @@ package final class PIIX4PM: PortDevice, Archivable {
 
     // MARK: Timer and SCI
 
-    private var ticks: UInt64 { Self.ticks(at: clock.now) }
-
-    private static func ticks(at nanoseconds: UInt64) -> UInt64 {
-        let product = nanoseconds.multipliedFullWidth(by: timerHertz)
-        return UInt64(1_000_000_000).dividingFullWidth((product.high % 1_000_000_000, product.low)).quotient
-    }
+    private var ticks: UInt64 { VirtualClock.periods(Self.timerHertz, in: clock.now) }
 
     /// The first nanosecond at which the timer has counted `ticks`.
     private static func nanoseconds(reaching ticks: UInt64) -> UInt64 {

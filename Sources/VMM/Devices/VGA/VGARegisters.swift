@@ -246,8 +246,7 @@ struct VGARegisters {
         let charactersPerLine = UInt64(crtc[CRTC.horizontalTotal]) + 5
         let lines = UInt64(vertical(CRTC.verticalTotal, bit8: 0, bit9: 5)) + 2
 
-        let product = nanoseconds.multipliedFullWidth(by: dotClock / dotsPerCharacter)
-        let character = UInt64(1_000_000_000).dividingFullWidth((product.high % 1_000_000_000, product.low)).quotient
+        let character = VirtualClock.periods(dotClock / dotsPerCharacter, in: nanoseconds)
         let line = character / charactersPerLine % lines
         let column = character % charactersPerLine
 
