@@ -17,7 +17,7 @@ extension MachineOptions {
     }
 
     private func kernelSource(_ path: String) throws(CommandError) -> BootSource {
-        let bytes = try Self.read(path)
+        let bytes = try read(path)
         guard !bytes.isEmpty else { throw .badFile(path: path, reason: "the file is empty") }
         if !LinuxKernel.isLinux(bytes), MultibootKernel.isMultiboot(bytes) {
             guard exec == nil, overlay == nil else {
@@ -27,11 +27,13 @@ extension MachineOptions {
             return .multiboot(kernel, modules: try modules(), commandLine: append ?? "")
         }
         let kernel = try Self.describing(path) { () throws(BootError) in try LinuxKernel(bytes) }
-        let initrd = try self.initrd.map { path throws(CommandError) in try Self.read(path) } ?? []
+        let initrd = try self.initrd.map { path throws(CommandError) in try read(path) } ?? []
         guard exec == nil || !initrd.isEmpty else {
             throw .badCombination("--exec needs --initrd with a shell in it")
         }
-        var files = InitramfsOverlay(try overlay.map { path throws(CommandError) in try OverlayDirectory.entries(path) } ?? [])
+        var files = InitramfsOverlay(try overlay.map { path throws(CommandError) in
+            try OverlayDirectory.entries(path, limit: memory.bytes)
+        } ?? [])
         if let exec { files.addCommand(exec, is64Bit: kernel.entryMode == .long64) }
         return .linux(kernel, initrd: files.appended(to: initrd), commandLine: append ?? Self.defaultCommandLine)
     }
@@ -42,11 +44,11 @@ extension MachineOptions {
     /// "FILE WORDS…,FILE WORDS…"; a file whose name holds commas or spaces is taken as it is.
     private func modules() throws(CommandError) -> [MultibootKernel.Module] {
         guard let initrd else { return [] }
-        if let bytes = try? Self.read(initrd) { return [MultibootKernel.Module(bytes: bytes, commandLine: initrd)] }
+        if let bytes = try? read(initrd) { return [MultibootKernel.Module(bytes: bytes, commandLine: initrd)] }
         var modules: [MultibootKernel.Module] = []
         for part in initrd.split(separator: ",") {
             let path = part.prefix { $0 != " " }
-            modules.append(MultibootKernel.Module(bytes: try Self.read(String(path)), commandLine: String(part)))
+            modules.append(MultibootKernel.Module(bytes: try read(String(path)), commandLine: String(part)))
         }
         return modules
     }
@@ -56,20 +58,19 @@ extension MachineOptions {
             throw .badCombination(
                 "no firmware found in \(FirmwareFiles.folders.joined(separator: ", ")); name one with --firmware")
         }
-        let bytes = try Self.read(path)
+        let bytes = try read(path, limit: UInt64(FirmwareImage.largest))
         let image = try Self.describing(path) { () throws(BootError) in try FirmwareImage(bytes) }
         guard let rom = vgaRom ?? FirmwareFiles.vgaROM(beside: path) else { return .firmware(image, vgaROM: []) }
-        let romBytes = try Self.read(rom)
-        guard (1...FirmwareFiles.largestVGAROM).contains(romBytes.count) else {
-            throw .badFile(path: rom, reason: "an option ROM of \(romBytes.count) bytes, expected 1 to 65536")
-        }
+        let romBytes = try read(rom, limit: FirmwareFiles.largestVGAROM)
+        guard !romBytes.isEmpty else { throw .badFile(path: rom, reason: "the file is empty") }
         return .firmware(image, vgaROM: romBytes)
     }
 
-    private static func read(_ path: String) throws(CommandError) -> [UInt8] {
+    /// Reads a file that must fit into the guest's RAM, or into `limit` bytes.
+    private func read(_ path: String, limit: UInt64? = nil) throws(CommandError) -> [UInt8] {
         let descriptor = try FileDescriptor.reading(path)
         defer { descriptor.close() }
-        return try descriptor.readAll(path)
+        return try descriptor.readAll(path, limit: limit ?? memory.bytes)
     }
 
     /// Puts the file's name in front of what a loader says about it.
@@ -85,7 +86,7 @@ extension MachineOptions {
 /// Where SeaBIOS and its VGA BIOS are found when no firmware is named.
 enum FirmwareFiles {
     static let folders = [".cache/guests", "/usr/share/seabios", "/usr/share/qemu"]
-    static let largestVGAROM = 65536
+    static let largestVGAROM: UInt64 = 65536
     private static let vgaROMName = "vgabios-stdvga.bin"
 
     static var standardFirmware: String? { folders.map { "\($0)/bios-256k.bin" }.first(where: isReadable) }

@@ -29,13 +29,16 @@ struct FileDescriptor {
 
     func close() { _ = Glibc.close(number) }
 
-    /// Everything up to the end of the file.
-    func readAll(_ path: String) throws(CommandError) -> [UInt8] {
+    /// Everything up to the end of the file, which may have at most `limit` bytes.
+    func readAll(_ path: String, limit: UInt64) throws(CommandError) -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
             guard let chunk = read(upTo: 1 << 20) else { throw .cannotRead(path: path, errno: errno) }
             if chunk.isEmpty { return bytes }
             bytes += chunk
+            guard bytes.count <= limit else {
+                throw .badFile(path: path, reason: "the file has more than the \(limit) bytes that there is room for")
+            }
         }
     }
 

@@ -4,17 +4,19 @@ import VMM
 /// The files below a directory, for the guest's initrd.
 enum OverlayDirectory {
     /// Every file below `root` in order of path, so that the order of the host's directory does not matter.
-    static func entries(_ root: String) throws(CommandError) -> [InitramfsOverlay.Entry] {
+    ///
+    /// No file may have more than `limit` bytes.
+    static func entries(_ root: String, limit: UInt64) throws(CommandError) -> [InitramfsOverlay.Entry] {
         var status = stat()
         guard stat(root, &status) == 0 else { throw .cannotRead(path: root, errno: errno) }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw .badFile(path: root, reason: "not a directory") }
         var entries: [InitramfsOverlay.Entry] = []
-        try append(&entries, root: root, folder: "")
+        try append(&entries, root: root, folder: "", limit)
         return entries
     }
 
     private static func append(
-        _ entries: inout [InitramfsOverlay.Entry], root: String, folder: String
+        _ entries: inout [InitramfsOverlay.Entry], root: String, folder: String, _ limit: UInt64
     ) throws(CommandError) {
         for name in try names(in: "\(root)/\(folder)") {
             let path = folder.isEmpty ? name : "\(folder)/\(name)"
@@ -26,7 +28,7 @@ enum OverlayDirectory {
             case S_IFREG:
                 let file = try FileDescriptor.reading(hostPath)
                 defer { file.close() }
-                entry.contents = try file.readAll(hostPath)
+                entry.contents = try file.readAll(hostPath, limit: limit)
             case S_IFLNK:
                 entry.contents = try linkTarget(hostPath)
             case S_IFCHR, S_IFBLK:
@@ -37,7 +39,7 @@ enum OverlayDirectory {
                 break
             }
             entries.append(entry)
-            if status.st_mode & S_IFMT == S_IFDIR { try append(&entries, root: root, folder: path) }
+            if status.st_mode & S_IFMT == S_IFDIR { try append(&entries, root: root, folder: path, limit) }
         }
     }
 

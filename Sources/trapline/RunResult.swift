@@ -60,7 +60,7 @@ struct RunResult {
         case .stopText: "the awaited text appeared"
         case .failText: "the text that means failure appeared"
         case .interrupted: "the run was interrupted at \(place)"
-        case .divergence: "the replay diverged at \(place)"
+        case .divergence: "the run diverged at \(place)"
         }
     }
 

@@ -117,6 +117,26 @@ struct MachineTests {
         #expect(waiting.clock.now > before)
     }
 
+    @Test func inputWaitsUntilTheGuestListens() throws {
+        // Resets the FIFOs in a loop for a while, then polls for three bytes and ends with their sum.
+        let code: [UInt8] = [
+            0xBA, 0xFA, 0x03, 0x00, 0x00, 0xB9, 0x00, 0x10, 0x00, 0x00, 0xB0, 0x07, 0xEE, 0xE2, 0xFD,
+            0xB1, 0x03, 0x30, 0xDB, 0xBA, 0xFD, 0x03, 0x00, 0x00, 0xEC, 0xA8, 0x01, 0x74, 0xFB,
+            0xBA, 0xF8, 0x03, 0x00, 0x00, 0xEC, 0x00, 0xC3, 0xFE, 0xC9, 0x75, 0xEA,
+            0x88, 0xD8, 0xE6, 0xF4, 0xEB, 0xFE,
+        ]
+        let machine = try makeMachine(image(code))
+        var input: ArraySlice<UInt8> = [1, 2, 4]
+        var accepted: [UInt64] = []
+        while !input.isEmpty, case .limit = machine.run(until: machine.clock.count + 1000) {
+            let taken = machine.devices.consoleInput(input)
+            input.removeFirst(taken)
+            if taken > 0 { accepted.append(machine.clock.count) }
+        }
+        #expect(accepted.first ?? 0 > 8000)
+        #expect(machine.run(until: 1_000_000) == .ended(.debugExit(7)))
+    }
+
     @Test func unusableSnapshotsAreErrors() throws {
         let source = try makeMachine(image([0xEB, 0xFE]))
         _ = source.run(until: 1000)

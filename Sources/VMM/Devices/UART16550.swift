@@ -18,6 +18,9 @@ package final class UART16550: PortDevice, Archivable {
     package static let inputLimit = 65536
     private static let fifoSize = 16
     private static let crystalHertz: UInt64 = 1_843_200
+    /// Line status reads in a row that find nothing received and nothing left to send, after which the guest counts as
+    /// waiting for input.
+    private static let listeningPolls: UInt8 = 16
     /// 9600 baud.
     private static let resetDivisor: UInt16 = 12
 
@@ -103,6 +106,8 @@ package final class UART16550: PortDevice, Archivable {
     /// Bytes from the host, not on the line yet.
     private var input: [UInt8] = []
     private var lineLevel = false
+    /// Such reads so far, up to `listeningPolls`.
+    private var idlePolls: UInt8 = 0
 
     private let base: UInt16
     private let characterTime: CharacterTime
@@ -149,6 +154,7 @@ package final class UART16550: PortDevice, Archivable {
         divisor = Self.resetDivisor
         overrun = false
         transmitterPending = false
+        idlePolls = 0
         shifting = nil
         transmitQueue = []
         transmitTimer.cancel()
@@ -168,6 +174,10 @@ package final class UART16550: PortDevice, Archivable {
 
     /// How many bytes from the host the guest's port has not taken yet.
     package var waitingInput: Int { input.count }
+
+    /// Whether the guest wants input now: its receive interrupt is on, or it polls for a byte. A port that is still being
+    /// probed or set up would lose what it is given.
+    package var isListening: Bool { interruptEnable & IER.received != 0 || idlePolls >= Self.listeningPolls }
 
     // MARK: Registers
 
@@ -250,6 +260,8 @@ package final class UART16550: PortDevice, Archivable {
         if overrun { value |= LSR.overrun }
         if transmitQueue.isEmpty { value |= LSR.transmitterHoldingEmpty }
         if transmitQueue.isEmpty, shifting == nil { value |= LSR.transmitterEmpty }
+        let isIdle = value & LSR.dataReady == 0 && value & LSR.transmitterEmpty != 0
+        idlePolls = isIdle ? min(idlePolls + 1, Self.listeningPolls) : 0
         overrun = false
         updateInterrupt()
         return value
@@ -286,6 +298,7 @@ package final class UART16550: PortDevice, Archivable {
 
     private func transmit(_ byte: UInt8) {
         transmitterPending = false
+        idlePolls = 0
         if hasFIFOs {
             guard transmitQueue.count < Self.fifoSize else { return }
             transmitQueue.append(byte)
@@ -392,5 +405,6 @@ package final class UART16550: PortDevice, Archivable {
         archive.variable("receiveQueue", &receiveQueue, limit: Self.fifoSize)
         archive.variable("input", &input, limit: Self.inputLimit)
         archive.field("lineLevel", &lineLevel)
+        archive.field("idlePolls", &idlePolls)
     }
 }

@@ -136,9 +136,9 @@ package final class Devices: Archivable {
 
     // MARK: Inputs and outputs
 
-    /// Gives bytes to the guest's first serial port.
+    /// Gives bytes to the guest's first serial port, if the guest listens there.
     /// - Returns: how many it took.
-    package func consoleInput(_ bytes: ArraySlice<UInt8>) -> Int { serial.receive(bytes) }
+    package func consoleInput(_ bytes: ArraySlice<UInt8>) -> Int { serial.isListening ? serial.receive(bytes) : 0 }
 
     /// The lines of the VGA text screen, empty in graphics modes.
     package var screen: [String] { vga.screenText() }

@@ -19,7 +19,7 @@ package enum Outcome: Equatable {
     case failText
     /// The user ended the run.
     case interrupted
-    /// A replay met another state than the recording.
+    /// A repetition met another state than what it repeats.
     case divergence
 
     /// The name on the command line and in summaries.
