@@ -100,7 +100,8 @@ struct MachineTests {
             0xBA, 0xF9, 0x0C, 0x00, 0x00, 0xB0, 0x06, 0xEE, 0xEB, 0xFE,
         ]
         #expect(try makeMachine(image(code)).run(until: 10_000) == .ended(.reset))
-        #expect(try makeMachine(image(code), continuing: true).run(until: 10_000) == .ended(.debugExit(3)))
+        let machine = try makeMachine(image(code), continuing: true)
+        #expect((0..<3).map { _ in machine.run(until: 10_000) } == [.reset, .reset, .ended(.debugExit(3))])
     }
 
     @Test func anIdleGuestWaitsForInput() throws {
