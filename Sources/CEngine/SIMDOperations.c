@@ -8,8 +8,14 @@
 
 static inline __m128i load(const void *source) { return _mm_loadu_si128(source); }
 static inline __m128i load64(const void *source) { return _mm_loadl_epi64(source); }
+static inline __m128i load32(const void *source) { return _mm_loadu_si32(source); }
 static inline void store(void *destination, __m128i value) { _mm_storeu_si128(destination, value); }
 static inline void store64(void *destination, __m128i value) { _mm_storel_epi64(destination, value); }
+
+// Loads as many bytes as the instruction reads: what follows a source in memory may not be there.
+#define LOAD_16 load
+#define LOAD_8 load64
+#define LOAD_4 load32
 
 #define UNUSED __attribute__((unused))
 #define OPERATION(name) void name(void *destination, UNUSED const void *source, UNUSED uint32_t immediate)
@@ -142,19 +148,19 @@ OPERATION(sse_movmskpd) { store_general(destination, (uint32_t)_mm_movemask_pd(_
 
 // MARK: Floating point, under MXCSR
 
-#define FLOAT(name)                                                      \
+#define FLOAT(name, bytes)                                               \
     OPERATION(sse_##name) {                                              \
         __m128i a = load(destination);                                   \
-        __asm__ volatile(#name " %1, %0" : "+x"(a) : "x"(load(source))); \
+        __asm__ volatile(#name " %1, %0" : "+x"(a) : "x"(LOAD_##bytes(source))); \
         store(destination, a);                                           \
     }
 SIMD_FLOAT(FLOAT)
 
 #define COMPARE_CASE(name, predicate) \
     case predicate: __asm__ volatile(#name " $" #predicate ", %1, %0" : "+x"(a) : "x"(b)); break;
-#define COMPARE(name)                                                    \
+#define COMPARE(name, bytes)                                             \
     OPERATION(sse_##name) {                                              \
-        __m128i a = load(destination), b = load(source);                 \
+        __m128i a = load(destination), b = LOAD_##bytes(source);         \
         switch (immediate & 7) {                                         \
             COMPARE_CASE(name, 0) COMPARE_CASE(name, 1) COMPARE_CASE(name, 2) COMPARE_CASE(name, 3) \
             COMPARE_CASE(name, 4) COMPARE_CASE(name, 5) COMPARE_CASE(name, 6) COMPARE_CASE(name, 7) \
@@ -163,25 +169,25 @@ SIMD_FLOAT(FLOAT)
     }
 SIMD_COMPARE(COMPARE)
 
-#define COMPARE_FLAGS(name)                                              \
+#define COMPARE_FLAGS(name, bytes)                                       \
     OPERATION(sse_##name) {                                              \
         int carry, parity, zero;                                         \
         __asm__ volatile(#name " %4, %3"                                 \
                          : "=@ccc"(carry), "=@ccp"(parity), "=@ccz"(zero) \
-                         : "x"(load(destination)), "x"(load(source)));   \
+                         : "x"(load(destination)), "x"(LOAD_##bytes(source))); \
         store_general(destination, (uint64_t)(carry | parity << 2 | zero << 6)); \
     }
 SIMD_COMPARE_FLAGS(COMPARE_FLAGS)
 
-#define TO_GENERAL(name)                                                          \
+#define TO_GENERAL(name, bytes)                                                   \
     OPERATION(sse_##name##32) {                                                   \
         uint32_t value;                                                           \
-        __asm__ volatile(#name " %1, %0" : "=r"(value) : "x"(load(source)));      \
+        __asm__ volatile(#name " %1, %0" : "=r"(value) : "x"(LOAD_##bytes(source))); \
         store_general(destination, value);                                        \
     }                                                                             \
     OPERATION(sse_##name##64) {                                                   \
         uint64_t value;                                                           \
-        __asm__ volatile(#name " %1, %0" : "=r"(value) : "x"(load(source)));      \
+        __asm__ volatile(#name " %1, %0" : "=r"(value) : "x"(LOAD_##bytes(source))); \
         store_general(destination, value);                                        \
     }
 SIMD_TO_GENERAL(TO_GENERAL)
@@ -203,14 +209,10 @@ SIMD_TO_GENERAL(TO_GENERAL)
     }
 SIMD_FROM_GENERAL(FROM_GENERAL)
 
-#define FULL_SOURCE_cvtps2pi load64
-#define FULL_SOURCE_cvttps2pi load64
-#define FULL_SOURCE_cvtpd2pi load
-#define FULL_SOURCE_cvttpd2pi load
-#define TO_MMX(name, packed)                                                      \
+#define TO_MMX(name, packed, bytes)                                               \
     OPERATION(mmx_##name) {                                                       \
         __m128i a;                                                                \
-        __asm__ volatile(#packed " %1, %0" : "=x"(a) : "x"(FULL_SOURCE_##name(source))); \
+        __asm__ volatile(#packed " %1, %0" : "=x"(a) : "x"(LOAD_##bytes(source))); \
         store64(destination, a);                                                  \
     }
 SIMD_TO_MMX(TO_MMX)

@@ -47,7 +47,8 @@ static inline uint16_t masked(uint32_t environment) { return (uint16_t)(environm
 
 #define BINARY(name, instruction, conditions)                                                              \
     X87_OPERATION(name) {                                                                                  \
-        RUN(environment, "fldt %[s]\n\tfldt %[d]\n\t" instruction "\n\t" STATUS "fstpt %[d]\n\tfstp %%st(0)", \
+        RUN(environment,                                                                                   \
+            "fldt %[s]\n\tfldt %[d]\n\t" instruction "\n\t" STATUS "fstpt %[d]\n\tfstp %%st(0)",             \
             REGISTER(destination), SOURCE(X87Register));                                                   \
         FLAGS_AND(conditions);                                                                             \
     }
@@ -93,8 +94,8 @@ static inline bool is_finite_nonzero(X87Register value) {
     return x87_exponent(value) != X87_EXPONENT && value.significand && !x87_is_nan_or_unsupported(value);
 }
 
-/// FPREM and FPREM1 reduce the exponent difference by less than 64 and set C2 if that was not all. By how much is left to
-/// the CPU, so that one step is defined here: by 32 + (difference mod 32), which makes the step a whole remainder of
+/// FPREM and FPREM1 reduce the exponent difference by less than 64 and set C2 if that was not all. By how much is left
+/// to the CPU, so that one step is defined here: by 32 + (difference mod 32), which makes the step a whole remainder of
 /// the same dividend by a larger divisor.
 static uint32_t remainder_step(uint32_t environment, void *destination, const void *source, X87Function whole) {
     X87Register dividend = REGISTER(destination), divisor = SOURCE(X87Register);
@@ -149,7 +150,8 @@ COMPARE_WITH_MEMORY(ficom_word, "ficoms", uint16_t)
 COMPARE_WITH_MEMORY(ficom_doubleword, "ficoml", uint32_t)
 
 X87_OPERATION(ftst) {
-    RUN(masked(environment), "fldt %[d]\n\tftst\n\tfnstsw %[status]\n\tfstp %%st(0)", REGISTER(destination), environment);
+    RUN(masked(environment), "fldt %[d]\n\tftst\n\tfnstsw %[status]\n\tfstp %%st(0)", REGISTER(destination),
+        environment);
     FLAGS_AND(X87_C0 | X87_C2 | X87_C3);
 }
 
@@ -160,9 +162,12 @@ typedef struct PackedDecimal { uint8_t bytes[10]; } PackedDecimal;
 // An unmasked invalid operation suppresses a load; a denormal operand does not.
 #define LOAD(name, instruction, type)                                                          \
     X87_OPERATION(name) {                                                                      \
-        X87Register value = {0};                                                               \
-        RUN(masked(environment), instruction " %[s]\n\tfnstsw %[status]\n\tfstpt %[d]", value, SOURCE(type)); \
-        if (!x87_unmasked(environment, status & X87_INVALID)) REGISTER(destination) = value;   \
+        bool suppressible = x87_unmasked(environment, X87_INVALID);                            \
+        X87Register previous = {0};                                                            \
+        if (suppressible) previous = REGISTER(destination);                                    \
+        RUN(masked(environment), instruction " %[s]\n\tfnstsw %[status]\n\tfstpt %[d]",          \
+            REGISTER(destination), SOURCE(type));                                              \
+        if (suppressible && (status & X87_INVALID)) REGISTER(destination) = previous;          \
         return status & X87_EXCEPTIONS;                                                        \
     }
 

@@ -4,8 +4,8 @@ import VMM
 
 /// x87 transcendental functions against the exactly rounded result.
 ///
-/// Each row: instruction, control word, ST(0), ST(1), result. The results were computed with 90 decimal digits; angles are
-/// reduced by the 66-bit pi of SDM volume 1, 8.3.8.
+/// Each row: instruction, control word, ST(0), ST(1), result. The results were computed with 90 decimal digits; angles
+/// are reduced by the 66-bit pi of SDM volume 1, 8.3.8.
 private let transcendentals = """
     f2xm1 77f 3fd8:9c80317800000000 0000:0000000000000000 3fd7:d8f4c3e20861e05d
     f2xm1 f7f 3ffe:9a3d1fa7bc8960a9 0000:0000000000000000 3ffe:84b1f32cd4e95d31

@@ -124,6 +124,25 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return XMMRegister(low: pointee.scratch.0, high: pointee.scratch.1)
     }
 
+    /// A pointer to `op`'s memory operand of `size` (up to 16) bytes for host instructions to read: into guest RAM, or
+    /// into `scratch`, where it was copied. Good until the next access.
+    @inline(__always) package func sourcePointer(
+        _ op: OperationPointer, size: Int, aligned: Bool = false
+    ) -> UnsafeRawPointer? {
+        guard let linear = linearAddress(op, size: size, write: false) else { return nil }
+        if aligned, linear & 15 != 0 {
+            _ = generalProtection(0, at: op)
+            return nil
+        }
+        let entry = cacheEntry(linear)
+        let last = linear &+ UInt64(truncatingIfNeeded: size &- 1)
+        if _fastPath(entry.pointee.readTag == last & pageMask) {
+            return UnsafeRawPointer(hostPointer(entry.pointee.addend &+ linear))
+        }
+        guard readSlow(linear, size, op, stack: op.pointee.segment == 2) else { return nil }
+        return UnsafeRawPointer(scratchPointer)
+    }
+
     /// Stores 16 bytes; `aligned` as for `load128`.
     package func store128(_ value: XMMRegister, _ op: OperationPointer, aligned: Bool) -> Bool {
         guard let linear = linearAddress(op, size: 16, write: true) else { return false }

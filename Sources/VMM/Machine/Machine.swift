@@ -7,6 +7,8 @@ package final class Machine {
         /// The processor is halted. Nothing happens before the deadline, in virtual nanoseconds, if there is one, but
         /// for input; the next `run` goes on there.
         case idle(until: UInt64?)
+        /// The machine was reset and is at its first instruction again.
+        case reset
         case ended(Outcome)
     }
 
@@ -62,7 +64,11 @@ package final class Machine {
         var idleDeadlines = 0
         while true {
             events.run(now: clock.now)
-            if resetIsPending { reset() }
+            if resetIsPending {
+                reset()
+                // A guest that only ever resets must not keep the caller from its turn.
+                return outcome.map { .ended($0) } ?? .reset
+            }
             if let outcome { return .ended(outcome) }
             guard clock.count < limit else { return .limit }
             let deadline = events.nextDeadline.map { clock.count(reaching: $0) } ?? .max

@@ -58,7 +58,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// Runs the row's floating-point operation under MXCSR; false, with the fault recorded, if an exception is
-    /// unmasked. `destination` and `source` have 16 bytes each.
+    /// unmasked. `destination` has 16 bytes, `source` the operand's size.
     @inline(__always) func runFloat(
         _ op: OperationPointer, _ destination: UnsafeMutableRawPointer, _ source: UnsafeRawPointer
     ) -> Bool {
@@ -128,8 +128,8 @@ private let integerRegister: Handler = { cpu, op in
 }
 
 private let integerMemory: Handler = { cpu, op in
-    guard var source = cpu.load128(op, aligned: true) else { return nil }
-    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), &source)
+    guard let source = cpu.sourcePointer(op, size: 16, aligned: true) else { return nil }
+    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), source)
     return op + 1
 }
 
@@ -141,16 +141,16 @@ private let mmxRegister: Handler = { cpu, op in
 }
 
 private let mmxMemory: Handler = { cpu, op in
-    guard cpu.x87Ready(op), var source = cpu.load(UInt64.self, op) else { return nil }
-    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), &source)
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), source)
     cpu.markMMX(op.pointee.destination)
     return op + 1
 }
 
 /// PUNPCKLBW and its relatives read only 32 bits.
 private let mmxMemory32: Handler = { cpu, op in
-    guard cpu.x87Ready(op), var source = cpu.loadScalar(UInt32.self, op) else { return nil }
-    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), &source)
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 4) else { return nil }
+    cpu.runInteger(op, cpu.raw + Int(op.pointee.destination), source)
     cpu.markMMX(op.pointee.destination)
     return op + 1
 }
@@ -160,18 +160,18 @@ private let floatRegister: Handler = { cpu, op in
 }
 
 private let floatMemory128: Handler = { cpu, op in
-    guard var source = cpu.load128(op, aligned: true) else { return nil }
-    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), &source) ? op + 1 : nil
+    guard let source = cpu.sourcePointer(op, size: 16, aligned: true) else { return nil }
+    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), source) ? op + 1 : nil
 }
 
 private let floatMemory64: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt64.self, op) else { return nil }
-    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), &source) ? op + 1 : nil
+    guard let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), source) ? op + 1 : nil
 }
 
 private let floatMemory32: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt32.self, op) else { return nil }
-    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), &source) ? op + 1 : nil
+    guard let source = cpu.sourcePointer(op, size: 4) else { return nil }
+    return cpu.runFloat(op, cpu.raw + Int(op.pointee.destination), source) ? op + 1 : nil
 }
 
 /// Chooses among handlers by where operand 1 is and how large it is in memory.
@@ -213,22 +213,22 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
 private let compareRegister: Handler = { cpu, op in cpu.compare(op, op.pointee.source) }
 private let compareMemory64: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt64.self, op) else { return nil }
-    return cpu.compare(op, &source)
+    guard let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    return cpu.compare(op, source)
 }
 private let compareMemory32: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt32.self, op) else { return nil }
-    return cpu.compare(op, &source)
+    guard let source = cpu.sourcePointer(op, size: 4) else { return nil }
+    return cpu.compare(op, source)
 }
 
 private let toGeneralRegister: Handler = { cpu, op in cpu.convertToGeneral(op, op.pointee.source) }
 private let toGeneralMemory64: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt64.self, op) else { return nil }
-    return cpu.convertToGeneral(op, &source)
+    guard let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    return cpu.convertToGeneral(op, source)
 }
 private let toGeneralMemory32: Handler = { cpu, op in
-    guard var source = cpu.loadScalar(UInt32.self, op) else { return nil }
-    return cpu.convertToGeneral(op, &source)
+    guard let source = cpu.sourcePointer(op, size: 4) else { return nil }
+    return cpu.convertToGeneral(op, source)
 }
 
 private let toMMXRegister: Handler = { cpu, op in
@@ -236,12 +236,12 @@ private let toMMXRegister: Handler = { cpu, op in
     return cpu.convertToMMX(op, op.pointee.source)
 }
 private let toMMXMemory64: Handler = { cpu, op in
-    guard cpu.x87Ready(op), var source = cpu.loadScalar(UInt64.self, op) else { return nil }
-    return cpu.convertToMMX(op, &source)
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    return cpu.convertToMMX(op, source)
 }
 private let toMMXMemory128: Handler = { cpu, op in
-    guard cpu.x87Ready(op), var source = cpu.load128(op, aligned: true) else { return nil }
-    return cpu.convertToMMX(op, &source)
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 16, aligned: true) else { return nil }
+    return cpu.convertToMMX(op, source)
 }
 
 private let fromMMXRegister: Handler = { cpu, op in

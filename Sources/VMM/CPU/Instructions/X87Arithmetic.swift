@@ -74,10 +74,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// ST(0) = ST(0) op memory.
-    @inline(__always) fileprivate func arithmeticMemory<T: Word>(_ type: T.Type, _ op: OperationPointer) -> Next {
-        guard x87Ready(op), var source = load(T.self, op) else { return nil }
+    @inline(__always) fileprivate func arithmeticMemory(_ op: OperationPointer, size: Int) -> Next {
+        guard x87Ready(op), let source = sourcePointer(op, size: size) else { return nil }
         if _slowPath(isEmpty(0)) { return x87Underflow(op, destination: 0) }
-        _ = commitX87(op, runX87(op, st(0), &source))
+        _ = commitX87(op, runX87(op, st(0), source))
         return op + 1
     }
 
@@ -101,10 +101,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return finishComparison(op, runX87(op, st(0), st(index)))
     }
 
-    @inline(__always) fileprivate func compareX87Memory<T: Word>(_ type: T.Type, _ op: OperationPointer) -> Next {
-        guard x87Ready(op), var source = load(T.self, op) else { return nil }
+    @inline(__always) fileprivate func compareX87Memory(_ op: OperationPointer, size: Int) -> Next {
+        guard x87Ready(op), let source = sourcePointer(op, size: size) else { return nil }
         if _slowPath(isEmpty(0)) { return comparisonUnderflow(op) }
-        return finishComparison(op, runX87(op, st(0), &source))
+        return finishComparison(op, runX87(op, st(0), source))
     }
 
     /// FCOMI and its relatives: the condition codes of FCOM as ZF, PF and CF; of the status word only C1 can change,
@@ -152,14 +152,14 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
 private let withIndexed: Handler = { cpu, op in cpu.arithmetic(op, destination: 0, source: cpu.x87Index(op)) }
 private let toIndexed: Handler = { cpu, op in cpu.arithmetic(op, destination: cpu.x87Index(op), source: 0) }
-private let withMemory16: Handler = { cpu, op in cpu.arithmeticMemory(UInt16.self, op) }
-private let withMemory32: Handler = { cpu, op in cpu.arithmeticMemory(UInt32.self, op) }
-private let withMemory64: Handler = { cpu, op in cpu.arithmeticMemory(UInt64.self, op) }
+private let withMemory16: Handler = { cpu, op in cpu.arithmeticMemory(op, size: 2) }
+private let withMemory32: Handler = { cpu, op in cpu.arithmeticMemory(op, size: 4) }
+private let withMemory64: Handler = { cpu, op in cpu.arithmeticMemory(op, size: 8) }
 
 private let compareIndexed: Handler = { cpu, op in cpu.compareX87(op, with: cpu.x87Index(op)) }
-private let compareMemory16: Handler = { cpu, op in cpu.compareX87Memory(UInt16.self, op) }
-private let compareMemory32: Handler = { cpu, op in cpu.compareX87Memory(UInt32.self, op) }
-private let compareMemory64: Handler = { cpu, op in cpu.compareX87Memory(UInt64.self, op) }
+private let compareMemory16: Handler = { cpu, op in cpu.compareX87Memory(op, size: 2) }
+private let compareMemory32: Handler = { cpu, op in cpu.compareX87Memory(op, size: 4) }
+private let compareMemory64: Handler = { cpu, op in cpu.compareX87Memory(op, size: 8) }
 private let compareWithNext: Handler = { cpu, op in cpu.compareX87(op, with: 1) }
 private let compareWithZero: Handler = { cpu, op in cpu.compareX87(op, with: 0) }
 private let compareIndexedToFlags: Handler = { cpu, op in cpu.compareToFlags(op) }

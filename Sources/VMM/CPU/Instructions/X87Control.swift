@@ -96,26 +96,30 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         op.pointee.flags & OperationFlags.operand16 != 0 ? 14 : 28
     }
 
-    /// Checks the address of an environment for alignment and, in the short format without registers, its first and last
-    /// byte for rights before the bytes between, as processors do. False with the fault recorded.
+    /// Checks the address of an environment for alignment and, in the short format without registers, its first word
+    /// and last byte for rights before what is between, as processors do. False with the fault recorded.
     private func checkEnvironment(_ op: OperationPointer, size: Int, registers: Bool, write: Bool) -> Bool {
         if op.pointee.flags & OperationFlags.operand16 != 0 && !registers {
-            guard probeByte(op, at: 0, write: write), probeByte(op, at: UInt64(size - 1), write: write) else {
-                return false
-            }
+            guard probe(UInt16.self, op, at: 0, write: write),
+                  probe(UInt8.self, op, at: UInt64(size - 1), write: write) else { return false }
         }
         return isAligned(op, size: size, to: UInt64(size / 7), write: write)
     }
 
-    private func probeByte(_ op: OperationPointer, at displacement: UInt64, write: Bool) -> Bool {
-        let offset = effectiveAddress(op) &+ displacement
+    /// Checks the rights on a part of the memory operand; false with the fault recorded.
+    private func probe<T: Word>(
+        _ type: T.Type, _ op: OperationPointer, at displacement: UInt64, write: Bool
+    ) -> Bool {
+        let offset = effectiveAddress(op) &+ displacement, size = MemoryLayout<T>.size
         if op.pointee.flags & OperationFlags.checkSegment != 0 {
-            guard checkSegment(Int(op.pointee.segment), offset: offset, size: 1, write: write, op) else { return false }
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else {
+                return false
+            }
         }
         let linear = (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
         let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
-        return write ? beginUpdate(UInt8.self, linear: linear, op) != nil
-            : read(UInt8.self, linear: linear, op, stack: isStack) != nil
+        return write ? beginUpdate(T.self, linear: linear, op) != nil
+            : read(T.self, linear: linear, op, stack: isStack) != nil
     }
 
     /// FNSTENV, or FNSAVE with the registers after the environment.
@@ -186,7 +190,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         guard checkFXSave(op, write: true) else { return false }
         let wide = op.pointee.flags & OperationFlags.operand64 != 0
         return withUnsafeTemporaryAllocation(byteCount: FXSave.size, alignment: 16) { image in
-            func put<T: Word>(_ offset: Int, _ value: T) { image.storeBytes(of: value, toByteOffset: offset, as: T.self) }
+            func put<T: Word>(_ offset: Int, _ value: T) {
+                image.storeBytes(of: value, toByteOffset: offset, as: T.self)
+            }
             put(FXSave.control, pointee.fcw)
             put(FXSave.status, pointee.fsw)
             put(FXSave.tags, UInt16(abridgedX87Tags))

@@ -64,18 +64,33 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     /// FLD m32, FILD and so on, by the row's function.
-    @inline(__always) fileprivate func loadX87<T: Word>(_ type: T.Type, _ op: OperationPointer) -> Next {
-        guard x87Ready(op), var source = load(T.self, op) else { return nil }
-        return convertAndPush(op, &source)
+    @inline(__always) fileprivate func loadX87(_ op: OperationPointer, size: Int) -> Next {
+        guard x87Ready(op), let source = sourcePointer(op, size: size) else { return nil }
+        return convertAndPush(op, source)
     }
 
-    /// Pushes what the row's function makes of `source`.
+    /// Pushes what the row's function makes of `source`, right where it will be ST(0).
     @inline(__always) fileprivate func convertAndPush(_ op: OperationPointer, _ source: UnsafeRawPointer) -> Next {
         if _slowPath(!isEmpty(7)) { return pushOrFault(op, .zero) }
-        var value = X87Register.zero
-        let status = runX87(op, &value, source)
-        if commitX87(op, status, suppressing: X87Status.invalid) { pushX87(value) }
+        let status = runX87(op, st(7), source)
+        if commitX87(op, status, suppressing: X87Status.invalid) {
+            rotateStack(by: -1)
+            setEmpty(0, false)
+        }
         return op + 1
+    }
+
+    /// FLD m32 and m64: normal numbers and zeros are converted here, others by the host.
+    @inline(__always) fileprivate func loadFloat<T: BinaryFloatingPoint>(
+        _ op: OperationPointer, _ value: T, _ source: UnsafeRawPointer
+    ) -> Next {
+        guard _fastPath(value.isNormal || value.isZero) else { return convertAndPush(op, source) }
+        let sign: UInt16 = value.sign == .minus ? 0x8000 : 0
+        if value.isZero { return pushOrFault(op, X87Register(significand: 0, signExponent: sign)) }
+        let fraction = UInt64(value.significandBitPattern) << UInt64(63 - T.significandBitCount)
+        let bias = 0x3fff - (1 << (T.exponentBitCount - 1)) + 1
+        let exponent = UInt16(truncatingIfNeeded: Int(value.exponentBitPattern) + bias)
+        return pushOrFault(op, X87Register(significand: 1 << 63 | fraction, signExponent: sign | exponent))
     }
 
     // MARK: Stores
@@ -150,9 +165,17 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
 // MARK: Handlers
 
-private let load16: Handler = { cpu, op in cpu.loadX87(UInt16.self, op) }
-private let load32: Handler = { cpu, op in cpu.loadX87(UInt32.self, op) }
-private let load64: Handler = { cpu, op in cpu.loadX87(UInt64.self, op) }
+private let load16: Handler = { cpu, op in cpu.loadX87(op, size: 2) }
+private let load32: Handler = { cpu, op in cpu.loadX87(op, size: 4) }
+private let load64: Handler = { cpu, op in cpu.loadX87(op, size: 8) }
+private let loadSingle: Handler = { cpu, op in
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 4) else { return nil }
+    return cpu.loadFloat(op, Float(bitPattern: source.loadUnaligned(as: UInt32.self)), source)
+}
+private let loadDouble: Handler = { cpu, op in
+    guard cpu.x87Ready(op), let source = cpu.sourcePointer(op, size: 8) else { return nil }
+    return cpu.loadFloat(op, Double(bitPattern: source.loadUnaligned(as: UInt64.self)), source)
+}
 private let loadExtended: Handler = { cpu, op in
     guard cpu.x87Ready(op), let value = cpu.load80(op) else { return nil }
     return cpu.pushOrFault(op, value)
@@ -280,10 +303,10 @@ extension InstructionTable {
             switch d.operandSize(0) {
             case 4:
                 d.op.pointee.x87 = x87_fld_single
-                return load32
+                return loadSingle
             case 8:
                 d.op.pointee.x87 = x87_fld_double
-                return load64
+                return loadDouble
             default: return loadExtended
             }
         }

@@ -134,8 +134,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) var x87Environment: UInt32 { UInt32(pointee.fcw) | UInt32(pointee.fsw) << 16 }
 
     /// Merges what an operation returned into the status word, whose bits `conditions` it replaces. False if one of
-    /// the exceptions `suppressing` is unmasked: then there is no result (of `conditions` only C1 and C2 are cleared) and
-    /// nothing is popped or pushed.
+    /// the exceptions `suppressing` is unmasked: then there is no result (of `conditions` only C1 and C2 are cleared)
+    /// and nothing is popped or pushed.
     @inline(__always) func commitX87(
         _ op: OperationPointer, _ status: UInt32, conditions: UInt16 = X87Status.c1,
         suppressing: UInt16 = X87Status.suppressing
@@ -165,8 +165,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.fds = hasMemory ? segment(Int(op.pointee.segment)).pointee.selector : 0
     }
 
-    /// Raises a stack underflow (C1 clear) or overflow (C1 set). True if it is masked, so that the default result is due.
-    /// `conditions` are those of the instruction.
+    /// Raises a stack underflow (C1 clear) or overflow (C1 set). True if it is masked, so that the default result is
+    /// due. `conditions` are those of the instruction.
     @inline(never) func x87StackFault(
         _ op: OperationPointer, overflow: Bool = false, conditions: UInt16 = X87Status.c1
     ) -> Bool {
