@@ -26,12 +26,14 @@ package struct MultibootKernel {
     // Header flags. Modules are always page-aligned and the memory map is always given.
     private static let knownRequirements: UInt32 = 0b111
     private static let requirementBits: UInt32 = 0xFFFF
+    private static let videoMode: UInt32 = 1 << 2
     private static let hasAddresses: UInt32 = 1 << 16
 
     private let image: ImageReader
     private let segments: [Segment]
     private let entry: UInt64
     private let sections: ELFImage.SectionTable?
+    private let wantsVideoMode: Bool
 
     /// Where the header is in `bytes`, nil if there is none.
     private static func headerOffset(_ image: ImageReader) -> UInt64? {
@@ -58,6 +60,7 @@ package struct MultibootKernel {
         guard unknown == 0 else {
             throw .unsupportedFeature("the multiboot requirement 0x\(String(unknown, radix: 16))")
         }
+        wantsVideoMode = flags & Self.videoMode != 0
         if flags & Self.hasAddresses != 0 {
             (segments, entry) = try Self.addressed(image, header: header)
             sections = nil
@@ -141,10 +144,10 @@ package struct MultibootKernel {
         }
         for segment in segments { store(segment, into: memory) }
 
-        let highest = segments.map(\.memory.upperBound).max() ?? 0
-        var information = MultibootInformation(start: max(highest, MemoryMap.highMemory), limit: map.memorySize)
+        var information = MultibootInformation(kernel: segments.map(\.memory), map: map)
         try information.setMemoryMap(map)
         try information.setStrings(commandLine: commandLine)
+        if wantsVideoMode { information.setTextMode() }
         if let sections { try information.setSections(sections, image: image) }
         try information.setModules(modules)
         information.store(into: memory)

@@ -1,5 +1,5 @@
 /// The boot information that a multiboot kernel finds at EBX (Multiboot Specification 0.6.96, section 3.3), with all
-/// that it points to, in pages above the kernel.
+/// that it points to.
 struct MultibootInformation {
     // Bits of the flags field.
     private static let hasMemory: UInt32 = 1 << 0
@@ -15,32 +15,50 @@ struct MultibootInformation {
     private static let textFramebufferType: UInt8 = 2
     private static let sectionHeaderBytes: UInt32 = 40
 
+    /// Where the structure goes in conventional memory: above what a BIOS uses.
+    private static let conventional: Range<UInt64> = 0x9000..<MemoryMap.ebda
+
+    /// Memory that is handed out from its start on.
+    private struct Arena {
+        var next: UInt64
+        let end: UInt64
+    }
+
     /// Guest-physical address of the structure.
     let address: UInt64
-    private let limit: UInt64
-    private var next: UInt64
+    /// For what is small: conventional memory, because kernels take what follows them for their own.
+    private var near: Arena
+    /// For the rest: memory behind the kernel.
+    private var far: Arena
     private var block = GuestBlock(size: size)
     private var flags: UInt32 = 0
     private var parts: [(address: UInt64, bytes: [UInt8])] = []
 
-    /// Memory from the first page boundary at or after `start` up to `limit` may be used.
-    init(start: UInt64, limit: UInt64) {
-        address = Self.roundUp(start, to: 4096)
-        self.limit = limit
-        next = address + UInt64(Self.size)
-    }
-
-    private static func roundUp(_ address: UInt64, to alignment: UInt64) -> UInt64 {
-        (address + alignment - 1) & ~(alignment - 1)
+    /// Finds room around a kernel that is at these addresses. If it is in conventional memory itself, all goes behind it.
+    init(kernel: [Range<UInt64>], map: MemoryMap) {
+        let end = kernel.map(\.upperBound).max() ?? 0
+        far = Arena(next: (max(end, MemoryMap.highMemory) + 4095) & ~4095, end: map.memorySize)
+        near = Arena(next: Self.conventional.lowerBound, end: Self.conventional.upperBound)
+        if kernel.contains(where: { $0.overlaps(Self.conventional) }) {
+            let middle = min(far.next + Self.conventional.upperBound, far.end)
+            near = Arena(next: far.next, end: middle)
+            far = Arena(next: middle, end: far.end)
+        }
+        address = near.next
+        near.next += UInt64(Self.size)
     }
 
     /// Reserves room for `bytes` and remembers to store them there.
-    private mutating func add(_ bytes: [UInt8], _ part: String, alignment: UInt64 = 4) throws(BootError) -> UInt32 {
-        let place = Self.roundUp(next, to: alignment)
+    private mutating func add(
+        _ bytes: [UInt8], _ part: String, alignment: UInt64 = 4, in arena: WritableKeyPath<Self, Arena> = \.near
+    ) throws(BootError) -> UInt32 {
+        let place = (self[keyPath: arena].next + alignment - 1) & ~(alignment - 1)
         let end = place + UInt64(bytes.count)
-        guard end <= limit else { throw .doesNotFit(part: part, from: place, to: end, memory: limit) }
+        guard end <= self[keyPath: arena].end else {
+            throw .doesNotFit(part: part, from: place, to: end, memory: far.end)
+        }
         parts.append((place, bytes))
-        next = end
+        self[keyPath: arena].next = end
         return UInt32(truncatingIfNeeded: place)
     }
 
@@ -64,17 +82,21 @@ struct MultibootInformation {
         flags |= Self.hasMemory | Self.hasMemoryMap
     }
 
-    /// The command line, the loader's name, and the display's text mode.
     mutating func setStrings(commandLine: String) throws(BootError) {
         block.set(16, try add(commandLine, "the command line"))
         block.set(64, try add(Self.loaderName, "the loader's name"))
+        flags |= Self.hasCommandLine | Self.hasLoaderName
+    }
+
+    /// The display's text mode, for a kernel that asks for a video mode.
+    mutating func setTextMode() {
         block.set(88, Self.textFramebuffer)
         block.set(96, UInt32(160))
         block.set(100, UInt32(80))
         block.set(104, UInt32(25))
         block.set(108, UInt8(16))
         block.set(109, Self.textFramebufferType)
-        flags |= Self.hasCommandLine | Self.hasLoaderName | Self.hasFramebuffer
+        flags |= Self.hasFramebuffer
     }
 
     /// The section headers of a 32-bit ELF kernel and the contents of those sections that were not loaded (its symbols).
@@ -93,12 +115,12 @@ struct MultibootInformation {
             guard address == 0, size > 0,
                 let contents = try? image.slice("a section", at: UInt64(offset), count: UInt64(size))
             else { continue }
-            let place = try add(Array(contents), "a section of the kernel", alignment: 16)
+            let place = try add(Array(contents), "a section of the kernel", alignment: 16, in: \.far)
             headers.set(Int(index) * Int(table.entrySize) + 12, place)
         }
         block.set(28, table.count)
         block.set(32, table.entrySize)
-        block.set(36, try add(headers.bytes, "the section headers"))
+        block.set(36, try add(headers.bytes, "the section headers", in: \.far))
         block.set(40, table.nameSection)
         flags |= Self.hasSections
     }
@@ -108,7 +130,7 @@ struct MultibootInformation {
         var table = GuestBlock(size: modules.count * entrySize)
         for (index, module) in modules.enumerated() {
             table.set(index * entrySize + 8, try add(module.commandLine, "a module's command line"))
-            let start = try add(module.bytes, "a module", alignment: 4096)
+            let start = try add(module.bytes, "a module", alignment: 4096, in: \.far)
             table.set(index * entrySize, start)
             table.set(index * entrySize + 4, start &+ UInt32(truncatingIfNeeded: module.bytes.count))
         }
