@@ -31,9 +31,10 @@ extension MachineOptions {
         guard exec == nil || !initrd.isEmpty else {
             throw .badCombination("--exec needs --initrd with a shell in it")
         }
-        var files = InitramfsOverlay(try overlay.map { path throws(CommandError) in
-            try OverlayDirectory.entries(path, limit: memory.bytes)
-        } ?? [])
+        var files = InitramfsOverlay(
+            try overlay.map { path throws(CommandError) in
+                try OverlayDirectory.entries(path, limit: memory.bytes)
+            } ?? [])
         if let exec { files.addCommand(exec, is64Bit: kernel.entryMode == .long64) }
         return .linux(kernel, initrd: files.appended(to: initrd), commandLine: append ?? Self.defaultCommandLine)
     }

@@ -34,7 +34,7 @@ final class ConsoleInput {
         return taken > 0
     }
 
-    /// Sleeps until there is something to deliver, or for `seconds` (nil: for as long as that takes), or a signal comes.
+    /// Sleeps until there is something to deliver, or for `seconds` (nil: as long as that takes), or a signal comes.
     /// - Returns: whether there is something.
     func wait(seconds: Double?) -> Bool {
         fetch(within: seconds)

@@ -5,7 +5,8 @@ import VMM
 struct MachineOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Kernel: a Linux bzImage or a multiboot ELF.", valueName: "file"))
     var kernel: String?
-    @Option(help: ArgumentHelp("Initial RAM disk; for multiboot kernels modules, separated by commas.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Initial RAM disk; for multiboot kernels modules, separated by commas.", valueName: "file"))
     var initrd: String?
     @Option(parsing: .unconditional, help: ArgumentHelp("The kernel's command line.", valueName: "text"))
     var append: String?
@@ -135,7 +136,8 @@ struct StartDate: CustomStringConvertible {
 
     private static func seconds(_ year: UInt64, _ month: UInt64, _ day: UInt64, _ time: [UInt64]) -> UInt64? {
         let time = time.isEmpty ? [0, 0, 0] : time
-        guard (1970...2099).contains(year), (1...12).contains(month), (1...31).contains(day), time[0] < 24, time[1] < 60,
+        guard (1970...2099).contains(year), (1...12).contains(month), (1...31).contains(day), time[0] < 24,
+            time[1] < 60,
             time[2] < 60
         else { return nil }
         // Days before the month in a year that begins with March, so that a leap day is the last.

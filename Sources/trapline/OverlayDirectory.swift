@@ -47,7 +47,8 @@ enum OverlayDirectory {
     private static func deviceNumber(_ device: dev_t) -> (major: UInt32, minor: UInt32) {
         let number = UInt64(device)
         return (
-            UInt32((number >> 8) & 0xFFF | (number >> 32) & 0xFFFF_F000), UInt32(number & 0xFF | (number >> 12) & 0xFFFF_FF00)
+            UInt32((number >> 8) & 0xFFF | (number >> 32) & 0xFFFF_F000),
+            UInt32(number & 0xFF | (number >> 12) & 0xFFFF_FF00)
         )
     }
 

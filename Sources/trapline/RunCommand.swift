@@ -48,7 +48,8 @@ struct RunOptions: ParsableArguments {
     @Option(help: ArgumentHelp("End after this much host time.", valueName: "seconds"))
     var timeout: Double?
     @Option(
-        help: ArgumentHelp("The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"),
+        help: ArgumentHelp(
+            "The outcome that is success: \(Outcome.names.joined(separator: ", ")).", valueName: "outcome"),
         transform: { try ExpectedOutcome($0) })
     var expect: ExpectedOutcome?
     @Option(help: ArgumentHelp("Where console input comes from: console or none.", valueName: "source"))
@@ -57,7 +58,9 @@ struct RunOptions: ParsableArguments {
     var screen: String?
     @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
     var jsonSummary: String?
-    @Option(help: ArgumentHelp("Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file")
+    )
     var debugConsole: String?
     @Option(
         help: ArgumentHelp(
@@ -113,7 +116,8 @@ struct ExpectedOutcome {
         name = parts[0]
         value = parts.count == 2 ? UInt8(parts[1]) : nil
         guard Outcome.names.contains(name), parts.count == 1 || value != nil && name == "debug-exit" else {
-            throw ValidationError("expected one of \(Outcome.names.joined(separator: ", ")), or debug-exit:0 to debug-exit:255")
+            throw ValidationError(
+                "expected one of \(Outcome.names.joined(separator: ", ")), or debug-exit:0 to debug-exit:255")
         }
     }
 

@@ -28,7 +28,7 @@ enum Terminal {
 
 /// Signals that end a run. They are noticed between slices of the run, so that the summary is still written.
 enum EndingSignal {
-    /// The number of the signal that came, 0 for none: one word that lives as long as the process, written by the handler.
+    /// The number of the signal that came, 0 for none: a word that lives as long as the process; the handler writes it.
     nonisolated(unsafe) private static let received: UnsafeMutablePointer<sig_atomic_t> = {
         let word = UnsafeMutablePointer<sig_atomic_t>.allocate(capacity: 1)
         word.initialize(to: 0)

@@ -104,8 +104,12 @@ struct CommandTests {
 
     @Test func snapshotsOnTheWayChangeNothing() throws {
         let plain = try CommandRun(["run", "--memory", "16M", "--digest-every", "100000"])
-        let replaced = try CommandRun(["run", "--memory", "16M", "--digest-every", "100000", "--check-snapshots", "30011"])
-        func digests(_ run: CommandRun) -> [Substring] { run.errors.split(separator: "\n").filter { $0.hasPrefix("digest") } }
+        let replaced = try CommandRun([
+            "run", "--memory", "16M", "--digest-every", "100000", "--check-snapshots", "30011",
+        ])
+        func digests(_ run: CommandRun) -> [Substring] {
+            run.errors.split(separator: "\n").filter { $0.hasPrefix("digest") }
+        }
         #expect(digests(plain).count == 2)
         #expect(digests(plain) == digests(replaced))
         #expect(plain.output == replaced.output)

@@ -96,20 +96,23 @@ struct BootTests {
             return nil
         }
         let tooBig = [UInt8](repeating: 0, count: 15 << 20)
-        #expect(error { _ = try kernel.load(into: memory, map: map, initrd: tooBig, commandLine: "", rsdp: 0) }
-            == .initrdDoesNotFit(bytes: 15 << 20, room: 0x30_0000..<16 << 20))
+        #expect(
+            error { _ = try kernel.load(into: memory, map: map, initrd: tooBig, commandLine: "", rsdp: 0) }
+                == .initrdDoesNotFit(bytes: 15 << 20, room: 0x30_0000..<16 << 20))
         let long = String(repeating: "x", count: 256)
-        #expect(error { _ = try kernel.load(into: memory, map: map, initrd: [], commandLine: long, rsdp: 0) }
-            == .commandLineTooLong(bytes: 256, limit: 255))
+        #expect(
+            error { _ = try kernel.load(into: memory, map: map, initrd: [], commandLine: long, rsdp: 0) }
+                == .commandLineTooLong(bytes: 256, limit: 255))
         var old = bzImage()
         old[0x206] = 1
         #expect(error { _ = try LinuxKernel(old) } == .protocolTooOld(version: 0x201, oldest: 0x202))
         #expect(BootError.protocolTooOld(version: 0x201, oldest: 0x202).description.contains("2.01"))
         var large = bzImage()
         large[0x263] = 0x7F
-        #expect(error {
-            _ = try LinuxKernel(large).load(into: memory, map: map, initrd: [], commandLine: "", rsdp: 0)
-        } != nil)
+        #expect(
+            error {
+                _ = try LinuxKernel(large).load(into: memory, map: map, initrd: [], commandLine: "", rsdp: 0)
+            } != nil)
     }
 
     @Test(arguments: [false, true]) func multibootInformationPointsToEverything(elf: Bool) throws {
@@ -197,7 +200,8 @@ struct InitramfsOverlayTests {
         var offset = start
         while offset + 110 <= bytes.count {
             func field(_ index: Int) -> Int {
-                Int(String(decoding: bytes[offset + 6 + index * 8..<offset + 14 + index * 8], as: UTF8.self), radix: 16) ?? -1
+                Int(String(decoding: bytes[offset + 6 + index * 8..<offset + 14 + index * 8], as: UTF8.self), radix: 16)
+                    ?? -1
             }
             guard bytes[offset..<offset + 6].elementsEqual("070701".utf8) else { return [] }
             let nameEnd = offset + 110 + field(11)

@@ -93,7 +93,8 @@ package struct ELFImage {
             physicalAddress: try field(12, 24), memorySize: try field(20, 40))
         guard segment.memorySize >= segment.fileSize else {
             throw .badField(
-                "an ELF segment's size in memory", value: segment.memorySize, expected: "no less than its size in the file")
+                "an ELF segment's size in memory", value: segment.memorySize,
+                expected: "no less than its size in the file")
         }
         return segment.memorySize == 0 ? nil : segment
     }

@@ -36,8 +36,8 @@ package struct InitramfsOverlay {
 
     package init(_ entries: [Entry] = []) { self.entries = entries }
 
-    /// Makes the guest run the shell script `command` after its start and end with its status: power-off for 0, otherwise
-    /// isa-debug-exit with that status. Takes the place of the initrd's own `/init`.
+    /// Makes the guest run the shell script `command` after its start and end with its status: power-off for 0,
+    /// otherwise isa-debug-exit with that status. Takes the place of the initrd's own `/init`.
     package mutating func addCommand(_ command: String, is64Bit: Bool) {
         entries.append(Entry(path: "init", mode: Self.executable, contents: BuiltinGuest.initProgram(is64Bit: is64Bit)))
         entries.append(Entry(path: ".trapline", mode: Self.directory))

@@ -1,7 +1,10 @@
 /// The guest-physical memory map as a BIOS would report it (ACPI specification, 15.1).
 package struct MemoryMap {
     /// Address range types.
-    package enum Kind: UInt32 { case usable = 1, reserved = 2 }
+    package enum Kind: UInt32 {
+        case usable = 1
+        case reserved = 2
+    }
 
     package struct Entry: Equatable {
         package var range: Range<UInt64>

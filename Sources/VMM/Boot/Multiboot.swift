@@ -79,7 +79,10 @@ package struct MultibootKernel {
         func field(_ offset: UInt64) throws(BootError) -> UInt64 {
             UInt64(try image.integer("the multiboot header", at: header + offset) as UInt32)
         }
-        let headerAddress = try field(12), load = try field(16), loadEnd = try field(20), bssEnd = try field(24)
+        let headerAddress = try field(12)
+        let load = try field(16)
+        let loadEnd = try field(20)
+        let bssEnd = try field(24)
         guard load <= headerAddress, headerAddress - load <= header else {
             throw .badField("the multiboot load address", value: load, expected: "an address within the image")
         }

@@ -34,7 +34,7 @@ struct MultibootInformation {
     private var flags: UInt32 = 0
     private var parts: [(address: UInt64, bytes: [UInt8])] = []
 
-    /// Finds room around a kernel that is at these addresses. If it is in conventional memory itself, all goes behind it.
+    /// Finds room around a kernel at these addresses. If it is in conventional memory itself, all goes behind it.
     init(kernel: [Range<UInt64>], map: MemoryMap) {
         let end = kernel.map(\.upperBound).max() ?? 0
         far = Arena(next: (max(end, MemoryMap.highMemory) + 4095) & ~4095, end: map.memorySize)
@@ -99,7 +99,7 @@ struct MultibootInformation {
         flags |= Self.hasFramebuffer
     }
 
-    /// The section headers of a 32-bit ELF kernel and the contents of those sections that were not loaded (its symbols).
+    /// The section headers of a 32-bit ELF kernel and the contents of sections that were not loaded (its symbols).
     mutating func setSections(_ table: ELFImage.SectionTable, image: ImageReader) throws(BootError) {
         guard table.count > 0, table.entrySize == Self.sectionHeaderBytes,
             let bytes = try? image.slice(

@@ -170,7 +170,8 @@ package final class Devices: Archivable {
     package func archive(_ archive: StateArchive) {
         // The bridges' registers are the bus's; what follows from them is put back after it.
         let parts: [(String, any Archivable)] = [
-            ("pci", pci), ("hostBridge", hostBridge), ("isaBridge", isaBridge), ("interrupts", interrupts), ("pit", pit),
+            ("pci", pci), ("hostBridge", hostBridge), ("isaBridge", isaBridge), ("interrupts", interrupts),
+            ("pit", pit),
             ("systemControl", systemControl), ("rtc", rtc), ("serial", serial), ("a20", a20),
             ("systemPorts", systemPorts), ("keyboard", keyboard), ("dma", dma), ("ide", ide),
             ("powerManagement", powerManagement), ("vga", vga), ("fwCfg", firmwareConfiguration),

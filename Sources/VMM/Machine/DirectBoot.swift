@@ -73,8 +73,8 @@ extension Processor {
     private static let mtrrFixedEnable: UInt64 = 1 << 10
     private static let mtrrValid: UInt64 = 1 << 11
 
-    /// Memory types as firmware sets them: the PCI hole uncached by a variable range, the display area by the fixed ones,
-    /// everything else write-back.
+    /// Memory types as firmware sets them: the PCI hole uncached by a variable range, the display area by the fixed
+    /// ones, everything else write-back.
     func prepareMemoryTypes() {
         let (holeBase, holeSize): (UInt64, UInt64) = (0xC000_0000, 0x4000_0000)
         cpu_mtrr_variable(cpu, 0).pointee = holeBase

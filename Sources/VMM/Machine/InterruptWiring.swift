@@ -81,7 +81,9 @@ package final class InterruptWiring: Archivable {
             ports.write(data, 0xFF, size: 1)
         }
         guard let localAPIC else { return }
-        let spuriousVector: UInt64 = 0xF0, lint0: UInt64 = 0x350, lint1: UInt64 = 0x360
+        let spuriousVector: UInt64 = 0xF0
+        let lint0: UInt64 = 0x350
+        let lint1: UInt64 = 0x360
         localAPIC.writeMMIO(spuriousVector, 0x1FF, size: 4)
         localAPIC.writeMMIO(lint0, 0x700, size: 4)  // ExtINT
         localAPIC.writeMMIO(lint1, 0x400, size: 4)  // NMI

@@ -79,7 +79,10 @@ package final class Machine {
             case .unsupported: end(.unsupported)
             case .halted:
                 if let outcome { return .ended(outcome) }
-                guard canWake else { end(.halted); continue }
+                guard canWake else {
+                    end(.halted)
+                    continue
+                }
                 idleDeadlines += 1
                 guard let deadline = events.nextDeadline, !stopsWhenIdle, idleDeadlines < Self.idleDeadlinesPerRun
                 else { return .idle(until: events.nextDeadline) }
