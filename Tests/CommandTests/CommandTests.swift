@@ -28,6 +28,9 @@ private let badInputs: [(arguments: [String], says: String)] = [
     (["--expect", "success"], "expected one of power-off"),
     (["--expect", "debug-exit:256"], "expected one of power-off"),
     (["--reset", "later"], "'later' is invalid for '--reset"),
+    (["--debug-trace", "100"], "'100' is invalid for '--debug-trace"),
+    (["--debug-trace", "0:0"], "'0:0' is invalid for '--debug-trace"),
+    (["--debug-console", "FOLDER/none/log"], "cannot write FOLDER/none/log: No such file or directory"),
     (["--stdin", "file"], "'file' is invalid for '--stdin"),
     (["--timeout", "-1"], "--timeout"),
     (["--max-instructions", "0"], "--max-instructions is 0"),
@@ -124,6 +127,20 @@ struct CommandTests {
         for text in ["the guest triple-faulted at 0x100027", "bytes  cc", "rip 00100027", "cr0 ", "cs   0010"] {
             #expect(run.errors.contains(text), "\(run.errors)")
         }
+    }
+
+    @Test func debugOutputGoesToItsFileAndATraceToStandardError() throws {
+        let folder = try TemporaryFolder()
+        // 64 KB of firmware: OUT 0E9h,AL with 'O', 'K', then OUT 0F4h,AL.
+        var rom = [UInt8](repeating: 0, count: 65536)
+        rom.replaceSubrange(0xFFF0..<0xFFFA, with: [0xB0, 0x4F, 0xE6, 0xE9, 0xB0, 0x4B, 0xE6, 0xE9, 0xE6, 0xF4])
+        let log = try folder.file("log", Array("what was there before".utf8))
+        let firmware = try folder.file("rom", rom)
+        let run = try CommandRun(["run", "--firmware", firmware, "--debug-console", log, "--debug-trace", "0:2"])
+        #expect(run.code == 0x4B << 1 | 1)
+        #expect(try String(contentsOf: URL(fileURLWithPath: log), encoding: .utf8) == "OK")
+        let lines = run.errors.split(separator: "\n")
+        #expect(lines.count == 3 && lines[1].hasPrefix("1 f000:0000fff2 e6e9 out 0xE9, al | ax="), "\(run.errors)")
     }
 
     @Test func qemuSpellingsAreAccepted() throws {

@@ -1,28 +1,6 @@
 import Testing
 import VMM
 
-/// An image in memory.
-private final class MemoryImage: BlockSource {
-    let bytes: [UInt8]
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
-    /// Each 512 bytes begin with their number.
-    convenience init(sectors: Int) {
-        var bytes = [UInt8](repeating: 0, count: sectors * 512)
-        for sector in 0..<sectors {
-            for index in 0..<4 { bytes[sector * 512 + index] = UInt8(truncatingIfNeeded: sector >> (index * 8)) }
-            bytes[sector * 512 + 511] = 0xA5
-        }
-        self.init(bytes)
-    }
-    var byteCount: UInt64 { UInt64(bytes.count) }
-    func read(_ offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
-        for index in 0..<buffer.count {
-            let place = offset + UInt64(index)
-            buffer[index] = place < byteCount ? bytes[Int(place)] : 0
-        }
-    }
-}
-
 /// A disk as primary 0 and a CD-ROM as secondary 0.
 private final class Machine {
     static let diskSectors = 4000
@@ -284,6 +262,9 @@ private final class Machine {
         #expect(machine.packet([0xA8, 0, 0, 0, 0, 5, 0, 0, 0, 2], features: 1) == [])
         #expect(machine.memory.bytes[0x8000] == 20 && machine.memory.bytes[0x8800] == 24)
         #expect(machine.ports.read(0xC00A, size: 1) == 4)
+        let copy = Machine()
+        copy.visit(StateArchive(restoring: machine.saved()))
+        #expect(copy.saved() == machine.saved())
     }
 
     @Test func ejectAndLock() {

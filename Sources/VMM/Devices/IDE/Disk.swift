@@ -20,8 +20,11 @@ package final class CopyOnWriteDisk: BlockDevice {
     /// Bytes in a sector.
     package static let sectorSize = 512
 
+    /// Two cylinders of 16 heads and 63 sectors: firmware takes a disk without a cylinder for none at all.
+    private static let fewestSectors: UInt64 = 2 * 16 * 63
+
     private let source: any BlockSource
-    /// Whole sectors of the source; a partial last sector counts, padded with zeros.
+    /// Whole sectors of the source and as many of zeros as the smallest disk needs; a partial last sector counts.
     package let sectorCount: UInt64
     /// Written sectors. Only looked up by key; whoever walks them sorts the keys.
     private var overlay: [UInt64: [UInt8]] = [:]
@@ -30,7 +33,7 @@ package final class CopyOnWriteDisk: BlockDevice {
     package init(_ source: any BlockSource) {
         self.source = source
         let size = UInt64(Self.sectorSize)
-        sectorCount = source.byteCount / size + (source.byteCount % size == 0 ? 0 : 1)
+        sectorCount = max(source.byteCount / size + (source.byteCount % size == 0 ? 0 : 1), Self.fewestSectors)
     }
 
     package func read(_ sector: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
