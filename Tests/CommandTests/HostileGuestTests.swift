@@ -16,7 +16,9 @@ private struct Generator: RandomNumberGenerator {
     mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) } }
 }
 
-private func littleEndian(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) } }
+private func littleEndian(_ value: UInt32) -> [UInt8] {
+    (0..<4).map { UInt8(truncatingIfNeeded: value >> UInt32($0 * 8)) }
+}
 
 /// A multiboot image at 1 MB whose code starts at 0x100020.
 private func multiboot(_ code: [UInt8]) -> [UInt8] {
@@ -57,14 +59,16 @@ private enum HostileGuest: String, CaseIterable {
         }
     }
 
-    /// imul eax, 0x41C64E6D; add eax, 0x3039; mov edx, eax; shr edx, 16; out dx, eax; out dx, al; in al, dx; in eax, dx;
+    /// imul eax, 0x41C64E6D; add eax, 0x3039; mov edx, eax; shr edx, 16; out dx, eax; out dx, al; in al, dx; in eax,
+    /// dx;
     /// and again.
     private static let portLoop: [UInt8] = [
         0x69, 0xC0, 0x6D, 0x4E, 0xC6, 0x41, 0x05, 0x39, 0x30, 0, 0, 0x89, 0xC2, 0xC1, 0xEA, 16, 0xEF, 0xEE, 0xEC, 0xED,
         0xEB, 0xEA,
     ]
 
-    /// imul eax, 0x41C64E6D; add eax, 0x3039; mov edx, eax; rol edx, 11; skip an address in the first 2 MB; mov [edx], eax;
+    /// imul eax, 0x41C64E6D; add eax, 0x3039; mov edx, eax; rol edx, 11; skip an address in the first 2 MB; mov
+    /// [edx], eax;
     /// mov ecx, [edx]; and again.
     private static let memoryLoop: [UInt8] = [
         0x69, 0xC0, 0x6D, 0x4E, 0xC6, 0x41, 0x05, 0x39, 0x30, 0, 0, 0x89, 0xC2, 0xC1, 0xC2, 11,
@@ -77,7 +81,9 @@ private enum HostileGuest: String, CaseIterable {
             + [0xB8] + littleEndian(0x10) + [0x0F, 0x22, 0xE0]  // CR4.PSE
             + [0x0F, 0x20, 0xC0, 0x0D] + littleEndian(0x8001_0000) + [0x0F, 0x22, 0xC0]  // CR0.PG and WP
         let code = enable + random.bytes(0x1000 - 0x20 - enable.count)
-        var directory = (0..<1024).map { _ in UInt32(truncatingIfNeeded: random.next()) | (Bool.random(using: &random) ? 1 : 0) }
+        var directory = (0..<1024).map { _ in
+            UInt32(truncatingIfNeeded: random.next()) | (Bool.random(using: &random) ? 1 : 0)
+        }
         directory[0] = 0x83
         return code + directory.flatMap(littleEndian) + random.bytes(0x2000)
     }

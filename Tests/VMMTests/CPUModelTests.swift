@@ -31,7 +31,8 @@ struct CPUModelTests {
 
     @Test(arguments: CPUModel.names)
     func apicFollowsTheChipsetAndItsEnableBit(_ name: String) throws {
-        let with = try processor(name), without = try processor(name, apic: false)
+        let with = try processor(name)
+        let without = try processor(name, apic: false)
         #expect(with.model.cpuid(1, subleaf: 0, with.cpu).edx & CPUIDFeature.apic != 0)
         #expect(without.model.cpuid(1, subleaf: 0, without.cpu).edx & CPUIDFeature.apic == 0)
         with.cpu.pointee.apicBase &= ~APICBase.enable
@@ -39,7 +40,8 @@ struct CPUModelTests {
     }
 
     @Test func leavesBeyondTheLastFollowTheVendor() throws {
-        let amd = try processor("x86-64"), intel = try processor("pentium4")
+        let amd = try processor("x86-64")
+        let intel = try processor("pentium4")
         #expect(amd.model.cpuid(0x4000_0000, subleaf: 0, amd.cpu) == CPUIDAnswer())
         let last = intel.model.cpuid(2, subleaf: 0, intel.cpu)
         #expect(intel.model.cpuid(0x4000_0000, subleaf: 0, intel.cpu) == last)

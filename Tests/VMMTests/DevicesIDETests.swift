@@ -39,16 +39,20 @@ private final class Machine {
         for (index, value) in registers.enumerated() { ports.write(base + 1 + UInt16(index), UInt32(value), size: 1) }
     }
     func command(_ code: UInt8, count: UInt8 = 0, lba: Int = 0, features: UInt8 = 0, base: UInt16 = 0x1F0) {
-        set(base, [
-            features, count, UInt8(lba & 0xFF), UInt8(lba >> 8 & 0xFF), UInt8(lba >> 16 & 0xFF),
-            0xE0 | UInt8(lba >> 24 & 0xF), code,
-        ])
+        set(
+            base,
+            [
+                features, count, UInt8(lba & 0xFF), UInt8(lba >> 8 & 0xFF), UInt8(lba >> 16 & 0xFF),
+                0xE0 | UInt8(lba >> 24 & 0xF), code,
+            ])
     }
     func readWords(_ count: Int, base: UInt16 = 0x1F0) -> [UInt16] {
         (0..<count).map { _ in UInt16(ports.read(base, size: 2)) }
     }
     func readBytes(_ count: Int, base: UInt16 = 0x170) -> [UInt8] {
-        readWords(count / 2, base: base).flatMap { [UInt8(truncatingIfNeeded: $0), UInt8(truncatingIfNeeded: $0 >> 8)] }
+        readWords(count / 2, base: base).flatMap {
+            [UInt8(truncatingIfNeeded: $0), UInt8(truncatingIfNeeded: $0 >> 8)]
+        }
     }
     /// Sends a packet by PIO and gives its data; nil if it fails.
     func packet(_ bytes: [UInt8], limit: Int = 0xFFFE, features: UInt8 = 0) -> [UInt8]? {
@@ -300,7 +304,8 @@ private final class Machine {
                 0x00, 0x03, 0x12, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x2B, 0x42, 0x43, 0x46, 0x4A, 0x51, 0x5A, 0xA8, 0xBD,
                 0xBE,
             ]
-            let packet = [operations[random.below(operations.count)]]
+            let packet =
+                [operations[random.below(operations.count)]]
                 + (1..<12).map { _ in UInt8(random.below(256)) & UInt8(random.below(256)) & UInt8(random.below(256)) }
             return UInt32(machine.packet(packet, limit: random.below(65536))?.count ?? 0)
         case 3:

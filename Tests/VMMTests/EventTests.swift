@@ -14,7 +14,8 @@ private final class Recorder: EventSink {
 /// Runs the built-in guest to its end, with or without a sink.
 private func run(_ sink: Recorder?) throws -> Machine {
     let configuration = MachineConfiguration(
-        cpu: CPUModel.named("x86-64", apic: true)!, boot: .multiboot(try MultibootKernel(BuiltinGuest.kernel), modules: [], commandLine: ""))
+        cpu: CPUModel.named("x86-64", apic: true)!,
+        boot: .multiboot(try MultibootKernel(BuiltinGuest.kernel), modules: [], commandLine: ""))
     let machine = try Machine(configuration)
     machine.processor.attach(sink)
     guard case .ended(.powerOff) = machine.run(until: 50_000_000) else {

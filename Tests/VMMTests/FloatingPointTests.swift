@@ -2,7 +2,11 @@ import CEngine
 import Testing
 import VMM
 
-private let ud: UInt8 = 6, nm: UInt8 = 7, gp: UInt8 = 13, mf: UInt8 = 16, xm: UInt8 = 19
+private let ud: UInt8 = 6
+private let nm: UInt8 = 7
+private let gp: UInt8 = 13
+private let mf: UInt8 = 16
+private let xm: UInt8 = 19
 
 /// When x87, MMX and SSE instructions may execute (SDM volume 3, 2.5 and 13.1).
 struct FloatingPointAvailabilityTests {

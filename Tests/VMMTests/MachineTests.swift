@@ -10,7 +10,8 @@ private func image(_ code: [UInt8]) -> [UInt8] {
 }
 
 private func makeMachine(
-    _ kernel: [UInt8], chipset: MachineConfiguration.Chipset = .apic, memory: UInt64 = 16 << 20, continuing: Bool = false
+    _ kernel: [UInt8], chipset: MachineConfiguration.Chipset = .apic, memory: UInt64 = 16 << 20,
+    continuing: Bool = false
 ) throws -> Machine {
     let boot = BootSource.multiboot(try MultibootKernel(kernel), modules: [], commandLine: "")
     var configuration = MachineConfiguration(cpu: CPUModel.named("x86-64", apic: chipset == .apic)!, boot: boot)
@@ -64,7 +65,9 @@ struct MachineTests {
         let ending = try run(BuiltinGuest.kernel, chipset: chipset)
         #expect(ending.stop == .ended(.powerOff))
         #expect(ending.text.hasSuffix("GUEST-DONE\r\n"))
-        for line in ["timer interrupts           10", "system calls from ring 3   100", "rounds in long mode        1000"] {
+        for line in [
+            "timer interrupts           10", "system calls from ring 3   100", "rounds in long mode        1000",
+        ] {
             #expect(ending.text.contains(line))
         }
     }
@@ -143,11 +146,15 @@ struct MachineTests {
         _ = source.run(until: 1000)
         let snapshot = source.snapshot()
         for length in [0, 1, 8, 100, snapshot.count / 2, snapshot.count - 1] {
-            #expect(throws: SnapshotError.self) { try makeMachine(image([0xEB, 0xFE])).restore(Array(snapshot[..<length])) }
+            #expect(throws: SnapshotError.self) {
+                try makeMachine(image([0xEB, 0xFE])).restore(Array(snapshot[..<length]))
+            }
         }
         #expect(throws: SnapshotError.self) { try makeMachine(image([0xEB, 0xFE])).restore(snapshot + [0]) }
         #expect(throws: SnapshotError.self) { try makeMachine(image([0xEB, 0xFE]), chipset: .xtpic).restore(snapshot) }
-        #expect(throws: SnapshotError.self) { try makeMachine(image([0xEB, 0xFE]), memory: 17 << 20).restore(snapshot) }
+        #expect(throws: SnapshotError.self) {
+            try makeMachine(image([0xEB, 0xFE]), memory: 17 << 20).restore(snapshot)
+        }
     }
 
     @Test func a64BitKernelNeedsALongModeProcessor() {

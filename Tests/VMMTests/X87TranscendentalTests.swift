@@ -99,7 +99,8 @@ struct X87TranscendentalTests {
         let isBinary = ["fyl2x", "fpatan", "fyl2xp1"].contains(fields[0])
         let top = Int(cpu.pointee.fsw >> 11 & 7)
         #expect(top == (pushed ? 7 : isBinary ? 1 : 0))
-        let result = cpu_fpr(cpu, isBinary ? 1 : 0).pointee, expected = register(fields[4])
+        let result = cpu_fpr(cpu, isBinary ? 1 : 0).pointee
+        let expected = register(fields[4])
         #expect(result.significand == expected.significand)
         #expect(result.signExponent == expected.signExponent)
         #expect(cpu.pointee.fsw & 0x3f == 0x20, "inexact")
@@ -130,6 +131,6 @@ struct X87TranscendentalTests {
         } while bench.cpu.pointee.fsw & 0x400 != 0 && steps < 10
         #expect(steps == 4)
         #expect(cpu_fpr(bench.cpu, 0).pointee.signExponent == 0x3ffe)
-        #expect(cpu_fpr(bench.cpu, 0).pointee.significand == 0x9170b55b3a984988)
+        #expect(cpu_fpr(bench.cpu, 0).pointee.significand == 0x9170_b55b_3a98_4988)
     }
 }

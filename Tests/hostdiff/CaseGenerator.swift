@@ -60,7 +60,8 @@ final class CaseGenerator {
         return .integer
     }
 
-    /// BSF and BSR ignore F3; the host may run TZCNT or LZCNT there, so it gets a prefix that does nothing in 64-bit code.
+    /// BSF and BSR ignore F3; the host may run TZCNT or LZCNT there, so it gets a prefix that does nothing in 64-bit
+    /// code.
     private func addOlderMeaning(_ random: inout Random) {
         let isScan = [ZYDIS_MNEMONIC_BSF, ZYDIS_MNEMONIC_BSR].contains(decoder.mnemonic)
         guard is64, isScan, test.bytes.count < 15, random.chance(40) else { return }
@@ -290,7 +291,8 @@ final class CaseGenerator {
         let isLocked = decoder.has(Decoder.Attribute.hasLock) || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG
         let size = max(operand.bytes, 1)
         var target = chooseDataTarget(size: size, limit: segment(operand.mem.segment), &random)
-        // A locked access that crosses a cache line stops the whole host. Which parts of a masked store are accessed is the
+        // A locked access that crosses a cache line stops the whole host. Which parts of a masked store are accessed
+        // is the
         // CPU's affair, so that it must not cross a page. Operands of 16 bytes are mostly aligned.
         let isMasked = [ZYDIS_MNEMONIC_MASKMOVQ, ZYDIS_MNEMONIC_MASKMOVDQU].contains(decoder.mnemonic)
         if isLocked || isMasked || size >= 16 && random.chance(75) { target &= ~UInt64(min(size, 16) - 1) }

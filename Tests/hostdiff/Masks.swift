@@ -69,8 +69,10 @@ struct Masks {
         registers[register.number] &= ~bits
     }
 
-    /// Repeated string instructions. A fault under REPE or REPNE may show the flags of the last comparison or those before
-    /// the instruction (Intel). In 64-bit code with 32-bit addresses, registers that no iteration changes may or may not
+    /// Repeated string instructions. A fault under REPE or REPNE may show the flags of the last comparison or those
+    /// before
+    /// the instruction (Intel). In 64-bit code with 32-bit addresses, registers that no iteration changes may or may
+    /// not
     /// be zero-extended.
     private mutating func maskRepeated(_ decoder: Decoder, _ test: TestCase, _ vector: UInt32) {
         let isRepeated = [Decoder.Attribute.hasRep, Decoder.Attribute.hasRepe, Decoder.Attribute.hasRepne]
@@ -163,7 +165,8 @@ struct Masks {
         return undefined
     }
 
-    /// Notes the parts of memory that the instruction leaves undefined: instruction and operand pointers of the x87, the
+    /// Notes the parts of memory that the instruction leaves undefined: instruction and operand pointers of the x87,
+    /// the
     /// upper part of a pushed segment register, results of double shifts that go too far; where it faults, what it may
     /// have stored before: a return address, the first part of an operand of several.
     static func addIgnoredMemory(_ generator: CaseGenerator) {

@@ -18,7 +18,8 @@ package let pageMask: UInt64 = ~4095
 package let dataCacheEntries: UInt64 = 1024
 
 // Operand access. The fast path probes the private cache of the modelled TLB and touches guest RAM in place; anything
-// else (miss, page crossing, MMIO, page holding decoded code, breakpoints, watched pages) takes a slow path in Processor.
+// else (miss, page crossing, MMIO, page holding decoded code, breakpoints, watched pages) takes a slow path in
+// Processor.
 extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) private func cacheEntry(_ linear: UInt64) -> UnsafeMutablePointer<DataCacheEntry> {
         pointee.dataCache + Int(truncatingIfNeeded: (linear >> 12) & (dataCacheEntries - 1))
@@ -35,7 +36,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) package func linearAddress(_ op: OperationPointer, size: Int, write: Bool) -> UInt64? {
         let offset = effectiveAddress(op)
         if op.pointee.flags & OperationFlags.checkSegment != 0 {
-            guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else { return nil }
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else {
+                return nil
+            }
         }
         return (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
     }
@@ -117,8 +120,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         let entry = cacheEntry(linear)
         if entry.pointee.readTag == (linear &+ 15) & pageMask {
             let pointer = hostPointer(entry.pointee.addend &+ linear)
-            return XMMRegister(low: pointer.loadUnaligned(as: UInt64.self),
-                               high: pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            return XMMRegister(
+                low: pointer.loadUnaligned(as: UInt64.self),
+                high: pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
         }
         guard readSlow(linear, 16, op, stack: op.pointee.segment == 2) else { return nil }
         return XMMRegister(low: pointee.scratch.0, high: pointee.scratch.1)
@@ -162,7 +166,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return writeSlow(linear, value.low, 16, op, stack: op.pointee.segment == 2)
     }
 
-    /// Loads `bytes.count` bytes (any length up to a page) at `op`'s memory operand, such as an FXSAVE image. False, with the
+    /// Loads `bytes.count` bytes (any length up to a page) at `op`'s memory operand, such as an FXSAVE image. False,
+    /// with the
     /// fault recorded, leaves `bytes` unspecified.
     package func load(bytes: UnsafeMutableRawBufferPointer, _ op: OperationPointer) -> Bool {
         guard let linear = linearAddress(op, size: bytes.count, write: false) else { return false }
@@ -254,7 +259,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         let attributes = segment.attributes
         guard attributes & SegmentAttributes.present != 0 else { return false }
         let isCode = attributes & SegmentAttributes.code != 0
-        let permits = write
+        let permits =
+            write
             ? !isCode && attributes & SegmentAttributes.writable != 0
             : !isCode || attributes & SegmentAttributes.readable != 0
         guard permits || isRealOrVirtual8086 else { return false }

@@ -55,7 +55,8 @@ struct BlockBuilder {
         }
     }
 
-    /// Fills `block` from `bytes`, which are what is left of the page from its physical address on (or both parts of one
+    /// Fills `block` from `bytes`, which are what is left of the page from its physical address on (or both parts of
+    /// one
     /// instruction that crosses the page end, with `single`).
     mutating func build(
         _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, mode: UInt32,
@@ -72,16 +73,19 @@ struct BlockBuilder {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
             switch decode(op, rest, mode, &ended) {
             case .complete: break
-            case .needsMore where count > 0: ended = true; continue
+            case .needsMore where count > 0:
+                ended = true
+                continue
             case .needsMore: return .needsNextPage
             }
             offset += Int(op.pointee.length)
             count += 1
         }
         finish(head, count: count, byteLength: offset, mode: mode)
-        block.initialize(to: Block(
-            physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
-            instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0))
+        block.initialize(
+            to: Block(
+                physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
+                instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0))
         return .built(operations: count + 2)
     }
 
@@ -97,7 +101,9 @@ struct BlockBuilder {
         guard status & 0x8000_0000 == 0 else {
             let tooLong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG_SHIM || status == ZYDIS_STATUS_NO_MORE_DATA_SHIM
             op.pointee.length = 1
-            op.pointee.handler = tooLong ? { cpu, op in cpu.generalProtection(at: op) }
+            op.pointee.handler =
+                tooLong
+                ? { cpu, op in cpu.generalProtection(at: op) }
                 : { cpu, op in cpu.undefined(at: op) }
             ended = true
             return .complete
@@ -127,7 +133,8 @@ struct BlockBuilder {
         head.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
         head.pointee.remaining = UInt8(count)
         head.pointee.immediate = UInt64(byteLength)
-        head.pointee.handler = mode & ModeKey.unchecked(SegmentIndex.cs) != 0
+        head.pointee.handler =
+            mode & ModeKey.unchecked(SegmentIndex.cs) != 0
             ? { cpu, op in cpu.enterBlock(op) } : { cpu, op in cpu.enterBlockWithinLimit(op) }
         for index in 0..<count { head[1 + index].remaining = UInt8(count - index) }
         let end = head + 1 + count

@@ -42,7 +42,8 @@ struct CPUIDLeaves {
 
     // MARK: The models
 
-    private static let common = CPUIDFeature.fpu | CPUIDFeature.de | CPUIDFeature.pse | CPUIDFeature.tsc
+    private static let common =
+        CPUIDFeature.fpu | CPUIDFeature.de | CPUIDFeature.pse | CPUIDFeature.tsc
         | CPUIDFeature.msr | CPUIDFeature.pae | CPUIDFeature.mce | CPUIDFeature.cx8 | CPUIDFeature.sep
         | CPUIDFeature.mtrr | CPUIDFeature.pge | CPUIDFeature.mca | CPUIDFeature.cmov | CPUIDFeature.pat
         | CPUIDFeature.pse36 | CPUIDFeature.clflush | CPUIDFeature.mmx | CPUIDFeature.fxsr | CPUIDFeature.sse
@@ -56,13 +57,18 @@ struct CPUIDLeaves {
 
     static func amd64(signature: UInt32, apic: Bool) -> CPUIDLeaves {
         let features = common | (apic ? CPUIDFeature.apic : 0)
-        let extended = (features & repeatedByAMD) | CPUIDFeature.syscall | CPUIDFeature.nx | CPUIDFeature.rdtscp
+        let extended =
+            (features & repeatedByAMD) | CPUIDFeature.syscall | CPUIDFeature.nx | CPUIDFeature.rdtscp
             | CPUIDFeature.longMode
         return CPUIDLeaves(
             rows: [
                 (0, vendor("AuthenticAMD", last: 1)),
-                (1, CPUIDAnswer(eax: signature, ebx: processorInfo, ecx: CPUIDFeature.sse3 | CPUIDFeature.cx16,
-                                edx: features)),
+                (
+                    1,
+                    CPUIDAnswer(
+                        eax: signature, ebx: processorInfo, ecx: CPUIDFeature.sse3 | CPUIDFeature.cx16,
+                        edx: features)
+                ),
                 (extendedBase, vendor("AuthenticAMD", last: 0x8000_0008)),
                 (extendedFeatures, CPUIDAnswer(eax: signature, ecx: CPUIDFeature.lahf64, edx: extended)),
             ] + brand("Trapline Virtual CPU x86-64") + [
@@ -82,8 +88,12 @@ struct CPUIDLeaves {
         return CPUIDLeaves(
             rows: [
                 (0, vendor("GenuineIntel", last: 4)),
-                (1, CPUIDAnswer(eax: signature, ebx: processorInfo, ecx: CPUIDFeature.sse3 | CPUIDFeature.cx16,
-                                edx: features)),
+                (
+                    1,
+                    CPUIDAnswer(
+                        eax: signature, ebx: processorInfo, ecx: CPUIDFeature.sse3 | CPUIDFeature.cx16,
+                        edx: features)
+                ),
                 // 32 KB first-level caches, a 2 MB second level, TLBs.
                 (2, CPUIDAnswer(eax: 0x05b0_b101, ebx: 0x0056_57f0, ecx: 0, edx: 0x2cb4_307d)),
                 (extendedBase, vendorless(last: 0x8000_0008)),
@@ -105,8 +115,12 @@ struct CPUIDLeaves {
             rows: [
                 (0, vendor("GenuineIntel", last: 2)),
                 // Brand index 9: Pentium 4.
-                (1, CPUIDAnswer(eax: signature, ebx: processorInfo | 9,
-                                edx: common | CPUIDFeature.selfSnoop | (apic ? CPUIDFeature.apic : 0))),
+                (
+                    1,
+                    CPUIDAnswer(
+                        eax: signature, ebx: processorInfo | 9,
+                        edx: common | CPUIDFeature.selfSnoop | (apic ? CPUIDFeature.apic : 0))
+                ),
                 // An 8 KB data cache, a 512 KB second level, TLBs, a 12 K-uop trace cache.
                 (2, CPUIDAnswer(eax: 0x665b_5001, ebx: 0, ecx: 0, edx: 0x007b_7040)),
                 (extendedBase, vendorless(last: 0x8000_0004)),
@@ -133,9 +147,12 @@ struct CPUIDLeaves {
     private static func brand(_ name: String) -> [(leaf: UInt32, answer: CPUIDAnswer)] {
         let text = Array(name.utf8) + [UInt8](repeating: 0, count: 48 - name.utf8.count)
         return (0..<3).map { leaf in
-            (0x8000_0002 + UInt32(leaf), CPUIDAnswer(
-                eax: word(text, leaf * 4), ebx: word(text, leaf * 4 + 1), ecx: word(text, leaf * 4 + 2),
-                edx: word(text, leaf * 4 + 3)))
+            (
+                0x8000_0002 + UInt32(leaf),
+                CPUIDAnswer(
+                    eax: word(text, leaf * 4), ebx: word(text, leaf * 4 + 1), ecx: word(text, leaf * 4 + 2),
+                    edx: word(text, leaf * 4 + 3))
+            )
         }
     }
 

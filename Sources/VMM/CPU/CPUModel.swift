@@ -113,7 +113,8 @@ extension CPUModel {
         }
     }
 
-    private static let baseCR4 = CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge | CR4.pce | CR4.osfxsr
+    private static let baseCR4 =
+        CR4.tsd | CR4.de | CR4.pse | CR4.pae | CR4.mce | CR4.pge | CR4.pce | CR4.osfxsr
         | CR4.osxmmexcpt
 
     /// A 64-bit processor with AMD's identity, as QEMU's default one. AMD's need no page-table isolation.

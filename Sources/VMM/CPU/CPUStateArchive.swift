@@ -5,7 +5,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// count stay.
     func resetState(_ model: CPUModel) {
         cpu_reset(self)
-        let data = SegmentAttributes.present | SegmentAttributes.user | SegmentAttributes.writable
+        let data =
+            SegmentAttributes.present | SegmentAttributes.user | SegmentAttributes.writable
             | SegmentAttributes.accessed
         for index in 0..<6 {
             segment(index).pointee = SegmentRegister(base: 0, limit: 0xffff, selector: 0, attributes: data)

@@ -1,9 +1,11 @@
 import CEngine
 
-/// The private caches that the fast path of operand access probes: for each privilege, 1,024 pages with the host address
+/// The private caches that the fast path of operand access probes: for each privilege, 1,024 pages with the host
+/// address
 /// of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
 final class DataCaches {
-    /// One allocation of `dataCacheEntries` entries each, owned here. `disabled` is never filled, so that every access takes
+    /// One allocation of `dataCacheEntries` entries each, owned here. `disabled` is never filled, so that every
+    /// access takes
     /// the slow path while it is selected.
     let supervisor, user, disabled: UnsafeMutablePointer<DataCacheEntry>
     /// For each large slot of the TLB, the cache indices that hold pieces of that page, as 1,024 bits. Owned here.
@@ -33,7 +35,8 @@ final class DataCaches {
     /// Selects the table for the CPU's privilege; the empty one where accesses have conditions that it does not know:
     /// alignment checks and data breakpoints.
     func select(for cpu: CPU) {
-        let checksAlignment = cpu.pointee.cpl == 3 && cpu.pointee.cr0 & CR0.am != 0 && cpu.pointee.flags & RFlags.ac != 0
+        let checksAlignment =
+            cpu.pointee.cpl == 3 && cpu.pointee.cr0 & CR0.am != 0 && cpu.pointee.flags & RFlags.ac != 0
         let hasBreakpoints = cpu.pointee.dr.7 & 0xff != 0
         cpu.pointee.dataCache =
             checksAlignment || hasBreakpoints ? disabled : cpu.pointee.cpl == 3 ? user : supervisor

@@ -73,8 +73,9 @@ package struct Descriptor {
 
     /// What a segment register holds after loading this descriptor.
     package func register(_ selector: UInt16) -> SegmentRegister {
-        SegmentRegister(base: base, limit: limit, selector: selector,
-                        attributes: attributes | (isSystem ? 0 : SegmentAttributes.accessed))
+        SegmentRegister(
+            base: base, limit: limit, selector: selector,
+            attributes: attributes | (isSystem ? 0 : SegmentAttributes.accessed))
     }
 }
 

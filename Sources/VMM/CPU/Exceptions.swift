@@ -54,7 +54,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 pointee.pending |= PendingFlags.shutdown
                 return
             }
-            delivery = isDoubleFault(delivery, next)
+            delivery =
+                isDoubleFault(delivery, next)
                 ? Delivery(vector: ExceptionVector.df, errorCode: 0, returnRIP: next.returnRIP) : next
             if delivery.vector == ExceptionVector.df { reportException(delivery) }
         }
@@ -119,8 +120,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     private func reportException(_ delivery: Delivery) {
         let value = delivery.vector == ExceptionVector.pf ? pointee.cr2 : pointee.rip
-        emit(.exception, address: nextLinearAddress, operand: UInt64(delivery.vector), value: value,
-             detail: delivery.errorCode ?? 0)
+        emit(
+            .exception, address: nextLinearAddress, operand: UInt64(delivery.vector), value: value,
+            detail: delivery.errorCode ?? 0)
     }
 
     private func isContributory(_ vector: UInt8) -> Bool {

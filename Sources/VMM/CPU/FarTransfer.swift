@@ -134,7 +134,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         _ kind: FarTransferKind, _ selector: UInt16, _ descriptor: Descriptor, _ offset: UInt64, _ op: OperationPointer
     ) -> Next {
         let code = Selector.code(selector)
-        let allowed = descriptor.isConforming
+        let allowed =
+            descriptor.isConforming
             ? descriptor.dpl <= pointee.cpl
             : Selector.rpl(selector) <= pointee.cpl && descriptor.dpl == pointee.cpl
         guard allowed, codeSizeIsValid(descriptor) else { return generalProtection(code, at: op) }

@@ -9,7 +9,8 @@ package enum ExceptionVector {
 
 /// Page-fault error code bits (SDM volume 3, 4.7).
 package enum PageFaultCode {
-    package static let present: UInt32 = 1, write: UInt32 = 2, user: UInt32 = 4, reserved: UInt32 = 8, fetch: UInt32 = 16
+    package static let present: UInt32 = 1, write: UInt32 = 2, user: UInt32 = 4, reserved: UInt32 = 8,
+        fetch: UInt32 = 16
 }
 
 /// Where a software interrupt came from; the privilege checks and saved addresses differ (`CPUState.faultIsSoftware`).

@@ -56,8 +56,10 @@ package struct InstructionTable {
 package struct SizedHandlers {
     private let byte, word, doubleword, quadword: Handler
 
-    package init(_ byte: @escaping Handler, _ word: @escaping Handler, _ doubleword: @escaping Handler,
-                 _ quadword: @escaping Handler) {
+    package init(
+        _ byte: @escaping Handler, _ word: @escaping Handler, _ doubleword: @escaping Handler,
+        _ quadword: @escaping Handler
+    ) {
         (self.byte, self.word, self.doubleword, self.quadword) = (byte, word, doubleword, quadword)
     }
 

@@ -54,14 +54,17 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         is64Bit ? pointee.rip : (pointee.segments.1.base &+ pointee.rip) & 0xffff_ffff
     }
 
-    /// The decoded block at RIP, if the modelled TLB and the cache have it at hand; otherwise nil, and the run loop does
+    /// The decoded block at RIP, if the modelled TLB and the cache have it at hand; otherwise nil, and the run loop
+    /// does
     /// the rest.
     @inline(__always) func findBlock() -> OperationPointer? {
         let linear = linearRIP
         var physical = linear
         if pointee.cr0 & CR0.pg != 0 {
             let shift: UInt64 = pointee.cr4 & CR4.pae != 0 ? 21 : 22
-            guard let (slot, entry) = TLB.lookup(linear, in: pointee.fetchEntries, largeShift: shift) else { return nil }
+            guard let (slot, entry) = TLB.lookup(linear, in: pointee.fetchEntries, largeShift: shift) else {
+                return nil
+            }
             let needed: UInt64 = pointee.cpl == 3 ? TLBFlags.user : 0
             guard entry.frame & (needed | TLBFlags.noExecute) == needed else { return nil }
             let pageBits: UInt64 = slot < TLB.smallEntries ? 0xfff : (1 << shift) - 1
@@ -75,7 +78,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 extension Processor {
     // MARK: Run loop
 
-    /// Executes until `clock` counts `limit`, or something else needs the machine. RIP, count and `clock` are exact then.
+    /// Executes until `clock` counts `limit`, or something else needs the machine. RIP, count and `clock` are exact
+    /// then.
     package func run(until limit: UInt64) -> StopReason {
         defer { clock.count = cpu.pointee.count }
         cpu.pointee.count = clock.count
@@ -203,7 +207,8 @@ extension Processor {
         guard control & 0xff != 0 else { return false }
         let linear = cpu.linearRIP
         var hits: UInt64 = 0
-        for index in 0..<4 where control & (3 << UInt64(index * 2)) != 0 && (control >> UInt64(16 + index * 4)) & 3 == 0 {
+        for index in 0..<4 where control & (3 << UInt64(index * 2)) != 0 && (control >> UInt64(16 + index * 4)) & 3 == 0
+        {
             if cpu_dr(cpu, Int32(index)).pointee == linear { hits |= 1 << UInt64(index) }
         }
         guard hits != 0 else { return false }
@@ -214,7 +219,8 @@ extension Processor {
 
     // MARK: Fetch
 
-    /// The block at RIP after whatever it takes: page walk, decoding. Nil with a fault recorded, or when RIP must be looked
+    /// The block at RIP after whatever it takes: page walk, decoding. Nil with a fault recorded, or when RIP must be
+    /// looked
     /// at again.
     private func fetchBlock() -> OperationPointer? {
         let linear = cpu.linearRIP

@@ -22,7 +22,8 @@ extension Processor {
         guard isPaging else { return linear & physicalMask }
         let isUser = cpl == 3 && !kind.contains(.system)
         let shift = largeShift
-        let found = kind.contains(.fetch)
+        let found =
+            kind.contains(.fetch)
             ? fetchTLB.lookup(linear, largeShift: shift) : dataTLB.lookup(linear, largeShift: shift)
         if let (slot, entry) = found, permits(entry.frame, kind, isUser: isUser),
             !kind.contains(.write) || entry.frame & TLBFlags.dirty != 0
@@ -35,7 +36,9 @@ extension Processor {
         return ((walked.frame & pageMask) | (linear & ((1 << walked.pageShift) - 1))) & physicalMask
     }
 
-    private func fill(_ linear: UInt64, _ walked: Translation, _ kind: AccessKind, replacing: (slot: Int, entry: TLBEntry)?) {
+    private func fill(
+        _ linear: UInt64, _ walked: Translation, _ kind: AccessKind, replacing: (slot: Int, entry: TLBEntry)?
+    ) {
         let slot = TLB.slot(linear, largeShift: walked.pageShift == 12 ? nil : walked.pageShift)
         let entry = TLBEntry(
             tag: ((linear >> walked.pageShift) << walked.pageShift) | 1, frame: walked.frame | walked.flags)
@@ -73,13 +76,15 @@ extension Processor {
     private func walk(_ linear: UInt64, _ kind: AccessKind, isUser: Bool) -> Translation? {
         if cpu.pointee.cr4 & CR4.pae == 0 { return walk32(linear, kind, isUser: isUser) }
         if cpu.pointee.efer & EFER.lma != 0 {
-            return walkPAE(linear, kind, isUser: isUser, table: cpu.pointee.cr3 & addressBits, level: 4,
-                           rights: TLBFlags.user | TLBFlags.writable)
+            return walkPAE(
+                linear, kind, isUser: isUser, table: cpu.pointee.cr3 & addressBits, level: 4,
+                rights: TLBFlags.user | TLBFlags.writable)
         }
         let pointer = cpu_pdptr(cpu, Int32((linear >> 30) & 3)).pointee
         guard pointer & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
-        return walkPAE(linear, kind, isUser: isUser, table: pointer & addressBits, level: 2,
-                       rights: TLBFlags.user | TLBFlags.writable)
+        return walkPAE(
+            linear, kind, isUser: isUser, table: pointer & addressBits, level: 2,
+            rights: TLBFlags.user | TLBFlags.writable)
     }
 
     /// Bits 12 up to the model's physical width.
@@ -92,7 +97,8 @@ extension Processor {
         var table = table
         var rights = rights
         let noExecuteEnabled = cpu.pointee.efer & EFER.nxe != 0
-        let reservedHigh = ((UInt64(1) << 52) - 1) & ~((1 << model.physicalAddressBits) - 1)
+        let reservedHigh =
+            ((UInt64(1) << 52) - 1) & ~((1 << model.physicalAddressBits) - 1)
             | (noExecuteEnabled ? 0 : PTE.noExecute)
             | (cpu.pointee.efer & EFER.lma != 0 ? 0 : 0x7ff0_0000_0000_0000)
         for current in stride(from: level, through: 1, by: -1) {
@@ -113,8 +119,9 @@ extension Processor {
                 table = entry & addressBits
                 continue
             }
-            return leaf(linear, kind, isUser: isUser, rights, entry, at: address,
-                        frame: entry & addressBits & ~((1 << shift) - 1), shift: isLarge ? 21 : 12)
+            return leaf(
+                linear, kind, isUser: isUser, rights, entry, at: address,
+                frame: entry & addressBits & ~((1 << shift) - 1), shift: isLarge ? 21 : 12)
         }
         return nil
     }
@@ -125,7 +132,8 @@ extension Processor {
         let directory = readTable(directoryAddress, as: UInt32.self)
         let directoryEntry = UInt64(directory)
         guard directoryEntry & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
-        var rights = (directoryEntry & PTE.user != 0 ? TLBFlags.user : 0)
+        var rights =
+            (directoryEntry & PTE.user != 0 ? TLBFlags.user : 0)
             | (directoryEntry & PTE.writable != 0 ? TLBFlags.writable : 0)
         if directoryEntry & PTE.large != 0 && cpu.pointee.cr4 & CR4.pse != 0 {
             // PSE-36: bits 13 to 20 are address bits 32 to 39, as many as the model has.
@@ -133,8 +141,9 @@ extension Processor {
             guard directoryEntry & (1 << 21) == 0 && high & ~((1 << model.physicalAddressBits) - 1) == 0 else {
                 return pageFault(linear, kind, isUser: isUser, present: true, reserved: true)
             }
-            return leaf(linear, kind, isUser: isUser, rights, directory, at: directoryAddress,
-                        frame: (directoryEntry & 0xffc0_0000) | high, shift: 22)
+            return leaf(
+                linear, kind, isUser: isUser, rights, directory, at: directoryAddress,
+                frame: (directoryEntry & 0xffc0_0000) | high, shift: 22)
         }
         if directoryEntry & PTE.accessed == 0 { writeTable(directoryAddress, directory | UInt32(PTE.accessed)) }
         let address = ((directoryEntry & 0xffff_f000) | ((linear >> 12) & 1023) << 2) & physicalMask
@@ -142,8 +151,9 @@ extension Processor {
         guard UInt64(entry) & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
         if UInt64(entry) & PTE.user == 0 { rights &= ~TLBFlags.user }
         if UInt64(entry) & PTE.writable == 0 { rights &= ~TLBFlags.writable }
-        return leaf(linear, kind, isUser: isUser, rights, entry, at: address,
-                    frame: UInt64(entry) & 0xffff_f000, shift: 12)
+        return leaf(
+            linear, kind, isUser: isUser, rights, entry, at: address,
+            frame: UInt64(entry) & 0xffff_f000, shift: 12)
     }
 
     /// The last entry of a walk: rights, then accessed and dirty bits.

@@ -40,7 +40,8 @@ package final class Processor: Archivable {
 
     /// Answers an external interrupt with its vector, as the INTA cycle does.
     package var acknowledgeInterrupt: () -> UInt8 = { 0xff }
-    /// CR8 (0 to 15), which is the local APIC's task priority, and IA32_APIC_BASE; without an APIC they stay at these defaults.
+    /// CR8 (0 to 15), which is the local APIC's task priority, and IA32_APIC_BASE; without an APIC they stay at these
+    /// defaults.
     package var readCR8: () -> UInt8 = { 0 }
     package var writeCR8: (UInt8) -> Void = { _ in }
     package var apicBaseChanged: (UInt64) -> Void = { _ in }
@@ -94,8 +95,9 @@ package final class Processor: Archivable {
     /// Sets the level of INTR. It is looked at before the next instruction that may be interrupted.
     package func setInterruptLine(_ asserted: Bool) {
         if asserted && !cpu.pointee.interruptLine {
-            cpu.emit(.interruptAsserted, address: 0, operand: cpu.pointee.flags & RFlags.if != 0 ? 1 : 0,
-                     value: UInt64(cpu.pointee.interruptShadow))
+            cpu.emit(
+                .interruptAsserted, address: 0, operand: cpu.pointee.flags & RFlags.if != 0 ? 1 : 0,
+                value: UInt64(cpu.pointee.interruptShadow))
         }
         cpu.pointee.interruptLine = asserted
         if asserted { leaveBlockSoon() }

@@ -57,7 +57,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// The segments that cover 4 GB and may be read and written. CS never counts: a store through it must still fault.
     private var uncheckedSegments: UInt32 {
-        let mask = SegmentAttributes.present | SegmentAttributes.code | SegmentAttributes.expandDown
+        let mask =
+            SegmentAttributes.present | SegmentAttributes.code | SegmentAttributes.expandDown
             | SegmentAttributes.writable
         let wanted = SegmentAttributes.present | SegmentAttributes.writable
         var bits: UInt32 = 0
@@ -174,7 +175,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     package func dropInnerSegments() {
         for index in SegmentIndex.es...SegmentIndex.gs where index != SegmentIndex.cs && index != SegmentIndex.ss {
             let attributes = segment(index).pointee.attributes
-            let isConformingCode = attributes & SegmentAttributes.code != 0
+            let isConformingCode =
+                attributes & SegmentAttributes.code != 0
                 && attributes & SegmentAttributes.conforming != 0
             let dpl = UInt8(truncatingIfNeeded: (attributes & SegmentAttributes.dpl) >> 5)
             if attributes & SegmentAttributes.present != 0 && !isConformingCode && dpl < pointee.cpl {

@@ -1,6 +1,7 @@
 import CEngine
 
-// What the fast path of operand access falls back to. Every page is translated, for the rights that the whole instruction
+// What the fast path of operand access falls back to. Every page is translated, for the rights that the whole
+// instruction
 // needs, before the first byte moves; then bytes go to RAM, ROM or a device.
 extension Processor {
     /// Reads up to 16 bytes into `scratch`. On a fault leaves `op` and returns false.
@@ -50,7 +51,9 @@ extension Processor {
     /// Copies `bytes` (at most a page) to guest memory.
     func copy(_ bytes: UnsafeRawBufferPointer, to linear: UInt64, _ op: OperationPointer) -> Bool {
         enter(op)
-        guard let span = probe(linear, size: bytes.count, stackKind(op).union(.write), cpl: cpu.pointee.cpl, op) else { return false }
+        guard let span = probe(linear, size: bytes.count, stackKind(op).union(.write), cpl: cpu.pointee.cpl, op) else {
+            return false
+        }
         transfer(span, UnsafeMutableRawBufferPointer(mutating: bytes), write: true, op)
         checkDataBreakpoints(linear, bytes.count, write: true, op)
         return true
@@ -135,7 +138,8 @@ extension Processor {
         if isPaging {
             guard let (slot, entry) = dataTLB.lookup(linear, largeShift: largeShift) else { return }
             let flags = entry.frame
-            mayWrite = flags & TLBFlags.dirty != 0
+            mayWrite =
+                flags & TLBFlags.dirty != 0
                 && (flags & TLBFlags.writable != 0 || (!isUser && cpu.pointee.cr0 & CR0.wp == 0))
             if slot >= TLB.smallEntries { largeSlot = slot }
         }
@@ -191,8 +195,9 @@ extension Processor {
                 value = mmio.read(address, size: size)
                 memcpyIn(bytes, value, done, size)
             }
-            cpu.emit(write ? .mmioWrite : .mmioRead, address: cpu.pointee.rip, operand: address, value: value,
-                     size: UInt8(size))
+            cpu.emit(
+                write ? .mmioWrite : .mmioRead, address: cpu.pointee.rip, operand: address, value: value,
+                size: UInt8(size))
             done += size
         }
         if let op { cpu.leaveBlock(after: op) }
@@ -225,7 +230,8 @@ extension Processor {
     // MARK: Accesses by the processor itself
 
     /// Reads at CPL `cpl` outside any operation. On a fault records it and returns false.
-    func readImplicit(_ linear: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ kind: AccessKind, cpl: UInt8) -> Bool {
+    func readImplicit(_ linear: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ kind: AccessKind, cpl: UInt8) -> Bool
+    {
         guard checkCanonical(linear, bytes.count, kind),
             let span = translate(linear, size: bytes.count, kind, cpl: cpl, refill: false)
         else { return false }
@@ -233,7 +239,8 @@ extension Processor {
         return true
     }
 
-    func writeImplicit(_ linear: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ kind: AccessKind, cpl: UInt8) -> Bool {
+    func writeImplicit(_ linear: UInt64, _ bytes: UnsafeMutableRawBufferPointer, _ kind: AccessKind, cpl: UInt8) -> Bool
+    {
         guard checkCanonical(linear, bytes.count, kind),
             let span = translate(linear, size: bytes.count, kind.union(.write), cpl: cpl, refill: false)
         else { return false }

@@ -20,11 +20,15 @@ private struct SaveArea {
     /// Offset of general register `number`.
     func register(_ number: Int) -> UInt16 { isLong ? UInt16(0x7ff8 - 8 * number) : UInt16(0x7fd0 + 4 * number) }
     /// Offsets of a 64-bit save area's segment: selector, attributes, limit, base.
-    func longSegment(_ index: Int) -> UInt16 { [0x7e00, 0x7e10, 0x7e20, 0x7e30, 0x7e40, 0x7e50, 0x7e70, 0x7e90][index] }
+    func longSegment(_ index: Int) -> UInt16 {
+        [0x7e00, 0x7e10, 0x7e20, 0x7e30, 0x7e40, 0x7e50, 0x7e70, 0x7e90][index]
+    }
     static let longGDTR: UInt16 = 0x7e60, longIDTR: UInt16 = 0x7e80
     /// Offsets of a 32-bit save area's selector, and of its attributes with limit and base after them.
     func shortSelector(_ index: Int) -> UInt16 { UInt16(0x7fa8 + 4 * index) }
-    func shortHidden(_ index: Int) -> UInt16 { [0x7f84, 0x7f90, 0x7f9c, 0x7f2c, 0x7f38, 0x7f44, 0x7f78, 0x7f5c][index] }
+    func shortHidden(_ index: Int) -> UInt16 {
+        [0x7f84, 0x7f90, 0x7f9c, 0x7f2c, 0x7f38, 0x7f44, 0x7f78, 0x7f5c][index]
+    }
 }
 
 /// The bytes of a save area while it is filled or read, before it goes to or after it came from memory.

@@ -136,8 +136,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             !nests || writeSystem(oldSelector, linear: systemAddress(descriptor.base, TaskLayout.link))
         else { return .rejected }
 
-        emit(.taskSwitch, address: nextLinearAddress, operand: UInt64(oldSelector), value: UInt64(selector),
-             detail: source.rawValue)
+        emit(
+            .taskSwitch, address: nextLinearAddress, operand: UInt64(oldSelector), value: UInt64(selector),
+            detail: source.rawValue)
         pointee.segments.7 = descriptor.register(selector)
         pointee.segments.7.attributes |= SystemType.busy
         pointee.cr0 |= CR0.ts

@@ -108,9 +108,11 @@ package final class FwCfg: PortDevice, Archivable {
 
     /// The `etc/e820` file: entries of 64-bit base, 64-bit length, 32-bit type (1 is RAM, 2 reserved).
     package func addMemoryMap(_ entries: [(base: UInt64, length: UInt64, type: UInt32)]) {
-        add(file: "etc/e820", bytes: entries.flatMap { entry in
-            AML.little(entry.base, 8) + AML.little(entry.length, 8) + AML.little(UInt64(entry.type), 4)
-        })
+        add(
+            file: "etc/e820",
+            bytes: entries.flatMap { entry in
+                AML.little(entry.base, 8) + AML.little(entry.length, 8) + AML.little(UInt64(entry.type), 4)
+            })
     }
 
     /// The ACPI tables with their loader script.

@@ -73,7 +73,8 @@ package final class IOAPIC: MMIODevice, Archivable {
     /// Whether an input is programmed to become an NMI.
     package var routesNMI: Bool {
         entries.contains {
-            $0 & Entry.masked == 0 && UInt8(truncatingIfNeeded: $0 >> 8) & 7 == InterruptMessage.DeliveryMode.nmi.rawValue
+            $0 & Entry.masked == 0
+                && UInt8(truncatingIfNeeded: $0 >> 8) & 7 == InterruptMessage.DeliveryMode.nmi.rawValue
         }
     }
 

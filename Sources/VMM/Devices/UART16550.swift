@@ -175,7 +175,8 @@ package final class UART16550: PortDevice, Archivable {
     /// How many bytes from the host the guest's port has not taken yet.
     package var waitingInput: Int { input.count }
 
-    /// Whether the guest wants input now: its receive interrupt is on, or it polls for a byte. A port that is still being
+    /// Whether the guest wants input now: its receive interrupt is on, or it polls for a byte. A port that is still
+    /// being
     /// probed or set up would lose what it is given.
     package var isListening: Bool { interruptEnable & IER.received != 0 || idlePolls >= Self.listeningPolls }
 

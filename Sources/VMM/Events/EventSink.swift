@@ -13,9 +13,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     ) {
         cpu_event_count(self, Int32(kind.rawValue)).pointee &+= 1
         if _slowPath(pointee.events != nil) {
-            append(EventRecord(
-                count: pointee.position, address: address, operand: operand, value: value, kind: kind.rawValue,
-                ring: pointee.cpl, size: size, flags: 0, detail: detail))
+            append(
+                EventRecord(
+                    count: pointee.position, address: address, operand: operand, value: value, kind: kind.rawValue,
+                    ring: pointee.cpl, size: size, flags: 0, detail: detail))
         }
     }
 

@@ -80,7 +80,8 @@ enum SensitiveInstructions {
 
     // MARK: Reporting
 
-    /// Runs a sensitive operation and reports it: the operand and what it read or wrote. One that faults did not happen;
+    /// Runs a sensitive operation and reports it: the operand and what it read or wrote. One that faults did not
+    /// happen;
     /// its exception is reported instead.
     fileprivate static func report(_ cpu: CPU, _ op: OperationPointer) -> Next {
         let inner = op.pointee.inner.unsafelyUnwrapped
@@ -98,9 +99,10 @@ enum SensitiveInstructions {
         let next = inner(cpu, op)
         if happened(cpu) {
             cpu_event_count(cpu, Int32(kind)).pointee &+= 1
-            cpu.append(EventRecord(
-                count: position, address: address, operand: operand, value: valueAfter(cpu, op), kind: kind,
-                ring: ring, size: op.pointee.length, flags: 0, detail: 0))
+            cpu.append(
+                EventRecord(
+                    count: position, address: address, operand: operand, value: valueAfter(cpu, op), kind: kind,
+                    ring: ring, size: op.pointee.length, flags: 0, detail: 0))
             switch EventKind(rawValue: kind) {
             case .lgdt, .lidt, .lldt, .ltr: cpu.processor.watchDescriptorTables()
             default: break

@@ -3,8 +3,10 @@ import CEngine
 // What is reported only while a sink is attached: the first touch of each frame, and stores into page tables and live
 // descriptor tables. Without a sink nothing is watched, and with one the guest notices nothing.
 //
-// A frame becomes a page table when a walk reads it. It stops being one when it is stored to in a way no page-table entry
-// is: not 4 or 8 bytes wide, or not aligned to its width. The descriptor tables are those of the last LGDT, LIDT, LLDT or
+// A frame becomes a page table when a walk reads it. It stops being one when it is stored to in a way no page-table
+// entry
+// is: not 4 or 8 bytes wide, or not aligned to its width. The descriptor tables are those of the last LGDT, LIDT,
+// LLDT or
 // LTR, where they were mapped then. All of it depends on what the guest does, and on nothing else.
 extension Processor {
     /// The frame of `physical` is being accessed; by the first access since the sink was attached it is reported.
@@ -72,8 +74,9 @@ extension Processor {
 
     /// Gives the sink an event that is not counted otherwise, so that counts do not depend on whether there is a sink.
     private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8) {
-        cpu.append(EventRecord(
-            count: cpu.pointee.position, address: cpu.pointee.blockRIP, operand: operand, value: value,
-            kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: 0))
+        cpu.append(
+            EventRecord(
+                count: cpu.pointee.position, address: cpu.pointee.blockRIP, operand: operand, value: value,
+                kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: 0))
     }
 }

@@ -162,8 +162,9 @@ package final class GuestMemory: DMAMemory, Archivable {
         forEachPage(address, buffer.count) { address, range in
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer[range])
             if address < size, let page = readPage(address) {
-                target.copyMemory(from: UnsafeRawBufferPointer(
-                    start: page + Int(address & ~pageMask), count: range.count))
+                target.copyMemory(
+                    from: UnsafeRawBufferPointer(
+                        start: page + Int(address & ~pageMask), count: range.count))
             } else {
                 memset(target.baseAddress!, 0xff, range.count)
             }
@@ -223,14 +224,18 @@ package final class GuestMemory: DMAMemory, Archivable {
         var pages: [UInt32] = []
         if !archive.isRestoring {
             forEachRAMPage { address, bytes in
-                if !bytes.bindMemory(to: UInt64.self).allSatisfy({ $0 == 0 }) { pages.append(UInt32(address / pageSize)) }
+                if !bytes.bindMemory(to: UInt64.self).allSatisfy({ $0 == 0 }) {
+                    pages.append(UInt32(address / pageSize))
+                }
             }
         }
         archive.variable("ram.pages", &pages, limit: Int(size / pageSize))
         if archive.isRestoring { madvise(ram, Int(size), MADV_DONTNEED) }
         for page in pages where UInt64(page) < size / pageSize {
-            archive.raw("ram", UnsafeMutableRawBufferPointer(
-                start: ram + Int(page) * Int(pageSize), count: Int(pageSize)))
+            archive.raw(
+                "ram",
+                UnsafeMutableRawBufferPointer(
+                    start: ram + Int(page) * Int(pageSize), count: Int(pageSize)))
         }
     }
 }

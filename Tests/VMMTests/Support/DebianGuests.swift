@@ -1,7 +1,8 @@
 import Foundation
 import Testing
 
-/// The guests that `make guests` fetches. Tests that need them fail without, unless OFFLINE=1 says that they may be missing.
+/// The guests that `make guests` fetches. Tests that need them fail without, unless OFFLINE=1 says that they may be
+/// missing.
 enum DebianGuests {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .appendingPathComponent("../../../.cache/guests").standardizedFileURL

@@ -179,14 +179,20 @@ extension InstructionTable {
         row(ZYDIS_MNEMONIC_ADD) { addHandlers.select($0) }
         let adcHandlers = BinaryHandlers(
             rr: SizedHandlers(
-                { binaryRR($0, $1, AddWithCarry.self, UInt8.self) }, { binaryRR($0, $1, AddWithCarry.self, UInt16.self) },
-                { binaryRR($0, $1, AddWithCarry.self, UInt32.self) }, { binaryRR($0, $1, AddWithCarry.self, UInt64.self) }),
+                { binaryRR($0, $1, AddWithCarry.self, UInt8.self) },
+                { binaryRR($0, $1, AddWithCarry.self, UInt16.self) },
+                { binaryRR($0, $1, AddWithCarry.self, UInt32.self) },
+                { binaryRR($0, $1, AddWithCarry.self, UInt64.self) }),
             rm: SizedHandlers(
-                { binaryRM($0, $1, AddWithCarry.self, UInt8.self) }, { binaryRM($0, $1, AddWithCarry.self, UInt16.self) },
-                { binaryRM($0, $1, AddWithCarry.self, UInt32.self) }, { binaryRM($0, $1, AddWithCarry.self, UInt64.self) }),
+                { binaryRM($0, $1, AddWithCarry.self, UInt8.self) },
+                { binaryRM($0, $1, AddWithCarry.self, UInt16.self) },
+                { binaryRM($0, $1, AddWithCarry.self, UInt32.self) },
+                { binaryRM($0, $1, AddWithCarry.self, UInt64.self) }),
             mr: SizedHandlers(
-                { binaryMR($0, $1, AddWithCarry.self, UInt8.self) }, { binaryMR($0, $1, AddWithCarry.self, UInt16.self) },
-                { binaryMR($0, $1, AddWithCarry.self, UInt32.self) }, { binaryMR($0, $1, AddWithCarry.self, UInt64.self) }))
+                { binaryMR($0, $1, AddWithCarry.self, UInt8.self) },
+                { binaryMR($0, $1, AddWithCarry.self, UInt16.self) },
+                { binaryMR($0, $1, AddWithCarry.self, UInt32.self) },
+                { binaryMR($0, $1, AddWithCarry.self, UInt64.self) }))
         row(ZYDIS_MNEMONIC_ADC) { adcHandlers.select($0) }
         let subHandlers = BinaryHandlers(
             rr: SizedHandlers(
@@ -201,14 +207,20 @@ extension InstructionTable {
         row(ZYDIS_MNEMONIC_SUB) { subHandlers.select($0) }
         let sbbHandlers = BinaryHandlers(
             rr: SizedHandlers(
-                { binaryRR($0, $1, SubtractWithBorrow.self, UInt8.self) }, { binaryRR($0, $1, SubtractWithBorrow.self, UInt16.self) },
-                { binaryRR($0, $1, SubtractWithBorrow.self, UInt32.self) }, { binaryRR($0, $1, SubtractWithBorrow.self, UInt64.self) }),
+                { binaryRR($0, $1, SubtractWithBorrow.self, UInt8.self) },
+                { binaryRR($0, $1, SubtractWithBorrow.self, UInt16.self) },
+                { binaryRR($0, $1, SubtractWithBorrow.self, UInt32.self) },
+                { binaryRR($0, $1, SubtractWithBorrow.self, UInt64.self) }),
             rm: SizedHandlers(
-                { binaryRM($0, $1, SubtractWithBorrow.self, UInt8.self) }, { binaryRM($0, $1, SubtractWithBorrow.self, UInt16.self) },
-                { binaryRM($0, $1, SubtractWithBorrow.self, UInt32.self) }, { binaryRM($0, $1, SubtractWithBorrow.self, UInt64.self) }),
+                { binaryRM($0, $1, SubtractWithBorrow.self, UInt8.self) },
+                { binaryRM($0, $1, SubtractWithBorrow.self, UInt16.self) },
+                { binaryRM($0, $1, SubtractWithBorrow.self, UInt32.self) },
+                { binaryRM($0, $1, SubtractWithBorrow.self, UInt64.self) }),
             mr: SizedHandlers(
-                { binaryMR($0, $1, SubtractWithBorrow.self, UInt8.self) }, { binaryMR($0, $1, SubtractWithBorrow.self, UInt16.self) },
-                { binaryMR($0, $1, SubtractWithBorrow.self, UInt32.self) }, { binaryMR($0, $1, SubtractWithBorrow.self, UInt64.self) }))
+                { binaryMR($0, $1, SubtractWithBorrow.self, UInt8.self) },
+                { binaryMR($0, $1, SubtractWithBorrow.self, UInt16.self) },
+                { binaryMR($0, $1, SubtractWithBorrow.self, UInt32.self) },
+                { binaryMR($0, $1, SubtractWithBorrow.self, UInt64.self) }))
         row(ZYDIS_MNEMONIC_SBB) { sbbHandlers.select($0) }
         let cmpHandlers = BinaryHandlers(
             rr: SizedHandlers(

@@ -54,15 +54,20 @@ private func bitM<O: BitOperation, T: Word>(_ cpu: CPU, _ op: OperationPointer, 
 }
 
 @inline(__always)
-private func bitLinear(_ cpu: CPU, _ op: OperationPointer, _ displacement: UInt64, _ size: Int, _ write: Bool) -> UInt64? {
+private func bitLinear(_ cpu: CPU, _ op: OperationPointer, _ displacement: UInt64, _ size: Int, _ write: Bool)
+    -> UInt64?
+{
     let offset = (cpu.effectiveAddress(op) &+ displacement) & op.pointee.addressMask
     if op.pointee.flags & OperationFlags.checkSegment != 0 {
-        guard cpu.checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else { return nil }
+        guard cpu.checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else {
+            return nil
+        }
     }
     return (offset &+ cpu.register(op.pointee.segmentBase)) & cpu.pointee.linearMask
 }
 
-/// BSF and BSR of zero leave the destination alone, whole, and set ZF. Their other flags, which the SDM leaves undefined,
+/// BSF and BSR of zero leave the destination alone, whole, and set ZF. Their other flags, which the SDM leaves
+/// undefined,
 /// are those of the source compared with zero.
 @inline(__always) private func scan<T: Word>(_ cpu: CPU, _ op: OperationPointer, _ value: T, forward: Bool) -> Next {
     cpu.setLogicFlags(value)
@@ -119,30 +124,34 @@ extension InstructionTable {
         row(ZYDIS_MNEMONIC_BTC) { ($0.isMemory(0) ? btcM : btcR)[$0.size] }
         let bsf = (
             SizedHandlers(
-            { bsfR($0, $1, UInt16.self) }, { bsfR($0, $1, UInt16.self) },
-            { bsfR($0, $1, UInt32.self) }, { bsfR($0, $1, UInt64.self) }),
+                { bsfR($0, $1, UInt16.self) }, { bsfR($0, $1, UInt16.self) },
+                { bsfR($0, $1, UInt32.self) }, { bsfR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { bsfM($0, $1, UInt16.self) }, { bsfM($0, $1, UInt16.self) },
-            { bsfM($0, $1, UInt32.self) }, { bsfM($0, $1, UInt64.self) }))
+                { bsfM($0, $1, UInt16.self) }, { bsfM($0, $1, UInt16.self) },
+                { bsfM($0, $1, UInt32.self) }, { bsfM($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_BSF) { ($0.isMemory(1) ? bsf.1 : bsf.0)[$0.size] }
         let bsr = (
             SizedHandlers(
-            { bsrR($0, $1, UInt16.self) }, { bsrR($0, $1, UInt16.self) },
-            { bsrR($0, $1, UInt32.self) }, { bsrR($0, $1, UInt64.self) }),
+                { bsrR($0, $1, UInt16.self) }, { bsrR($0, $1, UInt16.self) },
+                { bsrR($0, $1, UInt32.self) }, { bsrR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { bsrM($0, $1, UInt16.self) }, { bsrM($0, $1, UInt16.self) },
-            { bsrM($0, $1, UInt32.self) }, { bsrM($0, $1, UInt64.self) }))
+                { bsrM($0, $1, UInt16.self) }, { bsrM($0, $1, UInt16.self) },
+                { bsrM($0, $1, UInt32.self) }, { bsrM($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_BSR) { ($0.isMemory(1) ? bsr.1 : bsr.0)[$0.size] }
         row(ZYDIS_MNEMONIC_BSWAP) { decoding in
             switch decoding.size {
             case 8:
                 { cpu, op in
-                    cpu.setRegister(op.pointee.destination, cpu.register(op.pointee.destination, as: UInt64.self).byteSwapped)
+                    cpu.setRegister(
+                        op.pointee.destination, cpu.register(op.pointee.destination, as: UInt64.self).byteSwapped)
                     return op + 1
                 }
             case 4:
                 { cpu, op in
-                    cpu.setRegister(op.pointee.destination, cpu.register(op.pointee.destination, as: UInt32.self).byteSwapped)
+                    cpu.setRegister(
+                        op.pointee.destination, cpu.register(op.pointee.destination, as: UInt32.self).byteSwapped)
                     return op + 1
                 }
             default:

@@ -233,7 +233,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case 6, 7:
             guard value >> 32 == 0 else { return generalProtection(at: op) }
             if number == 6 {
-                let status = DebugStatus.breakpoints | DebugStatus.accessDetected | DebugStatus.singleStep
+                let status =
+                    DebugStatus.breakpoints | DebugStatus.accessDetected | DebugStatus.singleStep
                     | DebugStatus.taskSwitch
                 pointee.dr.6 = (value & status) | DebugStatus.fixed
             } else {

@@ -1,7 +1,8 @@
 import CEngine
 import CZydis
 
-// Decimal adjustments (SDM volume 2). Flags that it leaves undefined: OF is cleared; AAA and AAS set SF, ZF and PF from AL.
+// Decimal adjustments (SDM volume 2). Flags that it leaves undefined: OF is cleared; AAA and AAS set SF, ZF and PF
+// from AL.
 extension InstructionTable {
     mutating func addDecimal() {
         row(ZYDIS_MNEMONIC_DAA) { cpu, op in adjustDecimal(cpu, op, subtract: false) }

@@ -332,11 +332,11 @@ extension InstructionTable {
 }
 
 private let conditionalMoveRR = SizedHandlers(
-            { cmovRR($0, $1, UInt8.self) }, { cmovRR($0, $1, UInt16.self) },
-            { cmovRR($0, $1, UInt32.self) }, { cmovRR($0, $1, UInt64.self) })
+    { cmovRR($0, $1, UInt8.self) }, { cmovRR($0, $1, UInt16.self) },
+    { cmovRR($0, $1, UInt32.self) }, { cmovRR($0, $1, UInt64.self) })
 private let conditionalMoveRM = SizedHandlers(
-            { cmovRM($0, $1, UInt8.self) }, { cmovRM($0, $1, UInt16.self) },
-            { cmovRM($0, $1, UInt32.self) }, { cmovRM($0, $1, UInt64.self) })
+    { cmovRM($0, $1, UInt8.self) }, { cmovRM($0, $1, UInt16.self) },
+    { cmovRM($0, $1, UInt32.self) }, { cmovRM($0, $1, UInt64.self) })
 
 /// Mnemonics of the conditional instructions in the order of their condition codes.
 enum ConditionCode {

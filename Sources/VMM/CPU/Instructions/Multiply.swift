@@ -1,7 +1,8 @@
 import CEngine
 import CZydis
 
-// Multiplication and division. Flags that the SDM leaves undefined have one definition here: MUL and IMUL set SF, ZF and
+// Multiplication and division. Flags that the SDM leaves undefined have one definition here: MUL and IMUL set SF, ZF
+// and
 // PF from the low half and clear AF; DIV and IDIV leave all flags alone.
 
 @inline(__always) private func setMultiplyFlags<T: Word>(_ cpu: CPU, _ low: T, overflow: Bool) {
@@ -144,27 +145,30 @@ extension InstructionTable {
     mutating func addMultiply() {
         let (mulRegister, mulMemory) = (
             SizedHandlers(
-            { mulR($0, $1, UInt8.self) }, { mulR($0, $1, UInt16.self) },
-            { mulR($0, $1, UInt32.self) }, { mulR($0, $1, UInt64.self) }),
+                { mulR($0, $1, UInt8.self) }, { mulR($0, $1, UInt16.self) },
+                { mulR($0, $1, UInt32.self) }, { mulR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { mulM($0, $1, UInt8.self) }, { mulM($0, $1, UInt16.self) },
-            { mulM($0, $1, UInt32.self) }, { mulM($0, $1, UInt64.self) }))
+                { mulM($0, $1, UInt8.self) }, { mulM($0, $1, UInt16.self) },
+                { mulM($0, $1, UInt32.self) }, { mulM($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_MUL) { ($0.isMemory(0) ? mulMemory : mulRegister)[$0.size] }
         let (divRegister, divMemory) = (
             SizedHandlers(
-            { divR($0, $1, UInt8.self) }, { divR($0, $1, UInt16.self) },
-            { divR($0, $1, UInt32.self) }, { divR($0, $1, UInt64.self) }),
+                { divR($0, $1, UInt8.self) }, { divR($0, $1, UInt16.self) },
+                { divR($0, $1, UInt32.self) }, { divR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { divM($0, $1, UInt8.self) }, { divM($0, $1, UInt16.self) },
-            { divM($0, $1, UInt32.self) }, { divM($0, $1, UInt64.self) }))
+                { divM($0, $1, UInt8.self) }, { divM($0, $1, UInt16.self) },
+                { divM($0, $1, UInt32.self) }, { divM($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_DIV) { ($0.isMemory(0) ? divMemory : divRegister)[$0.size] }
         let (idivRegister, idivMemory) = (
             SizedHandlers(
-            { idivR($0, $1, UInt8.self) }, { idivR($0, $1, UInt16.self) },
-            { idivR($0, $1, UInt32.self) }, { idivR($0, $1, UInt64.self) }),
+                { idivR($0, $1, UInt8.self) }, { idivR($0, $1, UInt16.self) },
+                { idivR($0, $1, UInt32.self) }, { idivR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { idivM($0, $1, UInt8.self) }, { idivM($0, $1, UInt16.self) },
-            { idivM($0, $1, UInt32.self) }, { idivM($0, $1, UInt64.self) }))
+                { idivM($0, $1, UInt8.self) }, { idivM($0, $1, UInt16.self) },
+                { idivM($0, $1, UInt32.self) }, { idivM($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_IDIV) { ($0.isMemory(0) ? idivMemory : idivRegister)[$0.size] }
         addSignedMultiply()
     }
@@ -172,25 +176,28 @@ extension InstructionTable {
     private mutating func addSignedMultiply() {
         let one = (
             SizedHandlers(
-            { imulR($0, $1, UInt8.self) }, { imulR($0, $1, UInt16.self) },
-            { imulR($0, $1, UInt32.self) }, { imulR($0, $1, UInt64.self) }),
+                { imulR($0, $1, UInt8.self) }, { imulR($0, $1, UInt16.self) },
+                { imulR($0, $1, UInt32.self) }, { imulR($0, $1, UInt64.self) }),
             SizedHandlers(
-            { imulM($0, $1, UInt8.self) }, { imulM($0, $1, UInt16.self) },
-            { imulM($0, $1, UInt32.self) }, { imulM($0, $1, UInt64.self) }))
+                { imulM($0, $1, UInt8.self) }, { imulM($0, $1, UInt16.self) },
+                { imulM($0, $1, UInt32.self) }, { imulM($0, $1, UInt64.self) })
+        )
         let two = (
             SizedHandlers(
-            { imul2R($0, $1, UInt16.self) }, { imul2R($0, $1, UInt16.self) },
-            { imul2R($0, $1, UInt32.self) }, { imul2R($0, $1, UInt64.self) }),
+                { imul2R($0, $1, UInt16.self) }, { imul2R($0, $1, UInt16.self) },
+                { imul2R($0, $1, UInt32.self) }, { imul2R($0, $1, UInt64.self) }),
             SizedHandlers(
-            { imul2M($0, $1, UInt16.self) }, { imul2M($0, $1, UInt16.self) },
-            { imul2M($0, $1, UInt32.self) }, { imul2M($0, $1, UInt64.self) }))
+                { imul2M($0, $1, UInt16.self) }, { imul2M($0, $1, UInt16.self) },
+                { imul2M($0, $1, UInt32.self) }, { imul2M($0, $1, UInt64.self) })
+        )
         let three = (
             SizedHandlers(
-            { imul3R($0, $1, UInt16.self) }, { imul3R($0, $1, UInt16.self) },
-            { imul3R($0, $1, UInt32.self) }, { imul3R($0, $1, UInt64.self) }),
+                { imul3R($0, $1, UInt16.self) }, { imul3R($0, $1, UInt16.self) },
+                { imul3R($0, $1, UInt32.self) }, { imul3R($0, $1, UInt64.self) }),
             SizedHandlers(
-            { imul3M($0, $1, UInt16.self) }, { imul3M($0, $1, UInt16.self) },
-            { imul3M($0, $1, UInt32.self) }, { imul3M($0, $1, UInt64.self) }))
+                { imul3M($0, $1, UInt16.self) }, { imul3M($0, $1, UInt16.self) },
+                { imul3M($0, $1, UInt32.self) }, { imul3M($0, $1, UInt64.self) })
+        )
         row(ZYDIS_MNEMONIC_IMUL) { decoding in
             switch decoding.instruction.operand_count_visible {
             case 1: (decoding.isMemory(0) ? one.1 : one.0)[decoding.size]

@@ -62,8 +62,13 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) func runFloat(
         _ op: OperationPointer, _ destination: UnsafeMutableRawPointer, _ source: UnsafeRawPointer
     ) -> Bool {
-        if _fastPath(simd_run(self, op.pointee.simd.unsafelyUnwrapped, destination, source,
-                              UInt32(truncatingIfNeeded: op.pointee.immediate))) { return true }
+        if _fastPath(
+            simd_run(
+                self, op.pointee.simd.unsafelyUnwrapped, destination, source,
+                UInt32(truncatingIfNeeded: op.pointee.immediate)))
+        {
+            return true
+        }
         let handled = pointee.cr4 & CR4.osxmmexcpt != 0
         _ = fault(handled ? ExceptionVector.xm : ExceptionVector.ud, at: op)
         return false
@@ -175,8 +180,10 @@ private let floatMemory32: Handler = { cpu, op in
 }
 
 /// Chooses among handlers by where operand 1 is and how large it is in memory.
-private func bySource(_ d: Decoding, register: @escaping Handler, memory32: @escaping Handler,
-                      memory64: @escaping Handler, memory128: @escaping Handler) -> Handler {
+private func bySource(
+    _ d: Decoding, register: @escaping Handler, memory32: @escaping Handler,
+    memory64: @escaping Handler, memory128: @escaping Handler
+) -> Handler {
     guard d.isMemory(1) else { return register }
     switch d.operandSize(1) {
     case 4: return memory32
@@ -299,16 +306,18 @@ extension InstructionTable {
     ) {
         sseRow(mnemonic, shared: shared) { d in
             d.op.pointee.simd = function
-            return bySource(d, register: floatRegister, memory32: floatMemory32, memory64: floatMemory64,
-                            memory128: floatMemory128)
+            return bySource(
+                d, register: floatRegister, memory32: floatMemory32, memory64: floatMemory64,
+                memory128: floatMemory128)
         }
     }
 
     private mutating func compare(_ mnemonic: ZydisMnemonic, _ function: @escaping SIMDFunction) {
         sseRow(mnemonic) { d in
             d.op.pointee.simd = function
-            return bySource(d, register: compareRegister, memory32: compareMemory32, memory64: compareMemory64,
-                            memory128: compareRegister)
+            return bySource(
+                d, register: compareRegister, memory32: compareMemory32, memory64: compareMemory64,
+                memory128: compareRegister)
         }
     }
 
@@ -317,8 +326,9 @@ extension InstructionTable {
     ) {
         sseRow(mnemonic) { d in
             d.op.pointee.simd = d.operandSize(0) == 8 ? quadword : doubleword
-            return bySource(d, register: toGeneralRegister, memory32: toGeneralMemory32,
-                            memory64: toGeneralMemory64, memory128: toGeneralRegister)
+            return bySource(
+                d, register: toGeneralRegister, memory32: toGeneralMemory32,
+                memory64: toGeneralMemory64, memory128: toGeneralRegister)
         }
     }
 
@@ -327,16 +337,18 @@ extension InstructionTable {
     ) {
         sseRow(mnemonic) { d in
             d.op.pointee.simd = d.operandSize(1) == 8 ? quadword : doubleword
-            return bySource(d, register: floatRegister, memory32: floatMemory32, memory64: floatMemory64,
-                            memory128: floatRegister)
+            return bySource(
+                d, register: floatRegister, memory32: floatMemory32, memory64: floatMemory64,
+                memory128: floatRegister)
         }
     }
 
     private mutating func toMMX(_ mnemonic: ZydisMnemonic, _ function: @escaping SIMDFunction) {
         sseRow(mnemonic) { d in
             d.op.pointee.simd = function
-            return bySource(d, register: toMMXRegister, memory32: toMMXMemory64, memory64: toMMXMemory64,
-                            memory128: toMMXMemory128)
+            return bySource(
+                d, register: toMMXRegister, memory32: toMMXMemory64, memory64: toMMXMemory64,
+                memory128: toMMXMemory128)
         }
     }
 

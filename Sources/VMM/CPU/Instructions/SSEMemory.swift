@@ -43,14 +43,16 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             return UInt8(truncatingIfNeeded: half >> UInt64((index & 7) &* 8))
         }
         guard let first = (0..<size).first(where: { byte(mask, $0) & 0x80 != 0 }),
-              let last = (0..<size).last(where: { byte(mask, $0) & 0x80 != 0 }) else { return true }
+            let last = (0..<size).last(where: { byte(mask, $0) & 0x80 != 0 })
+        else { return true }
         guard let base = linearAddress(op, size: size, write: true) else { return false }
         func linear(_ index: Int) -> UInt64 { (base &+ UInt64(index)) & pointee.linearMask }
         // The upper half first, as processors do.
         let upper = (8..<max(size, 8)).first { byte(mask, $0) & 0x80 != 0 } ?? first
         guard beginUpdate(UInt8.self, linear: linear(upper), op) != nil,
-              beginUpdate(UInt8.self, linear: linear(first), op) != nil,
-              beginUpdate(UInt8.self, linear: linear(last), op) != nil else { return false }
+            beginUpdate(UInt8.self, linear: linear(first), op) != nil,
+            beginUpdate(UInt8.self, linear: linear(last), op) != nil
+        else { return false }
         for index in first...last where byte(mask, index) & 0x80 != 0 {
             guard write(byte(value, index), linear: linear(index), op) else { return false }
         }

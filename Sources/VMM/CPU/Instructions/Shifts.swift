@@ -195,11 +195,15 @@ extension InstructionTable {
             return (decoding.isMemory(0) ? shrM : shrR)[decoding.size]
         }
         let sarR = SizedHandlers(
-            { shiftR($0, $1, ShiftArithmeticRight.self, UInt8.self) }, { shiftR($0, $1, ShiftArithmeticRight.self, UInt16.self) },
-            { shiftR($0, $1, ShiftArithmeticRight.self, UInt32.self) }, { shiftR($0, $1, ShiftArithmeticRight.self, UInt64.self) })
+            { shiftR($0, $1, ShiftArithmeticRight.self, UInt8.self) },
+            { shiftR($0, $1, ShiftArithmeticRight.self, UInt16.self) },
+            { shiftR($0, $1, ShiftArithmeticRight.self, UInt32.self) },
+            { shiftR($0, $1, ShiftArithmeticRight.self, UInt64.self) })
         let sarM = SizedHandlers(
-            { shiftM($0, $1, ShiftArithmeticRight.self, UInt8.self) }, { shiftM($0, $1, ShiftArithmeticRight.self, UInt16.self) },
-            { shiftM($0, $1, ShiftArithmeticRight.self, UInt32.self) }, { shiftM($0, $1, ShiftArithmeticRight.self, UInt64.self) })
+            { shiftM($0, $1, ShiftArithmeticRight.self, UInt8.self) },
+            { shiftM($0, $1, ShiftArithmeticRight.self, UInt16.self) },
+            { shiftM($0, $1, ShiftArithmeticRight.self, UInt32.self) },
+            { shiftM($0, $1, ShiftArithmeticRight.self, UInt64.self) })
         row(ZYDIS_MNEMONIC_SAR) { decoding in
             decoding.wireShiftCount()
             return (decoding.isMemory(0) ? sarM : sarR)[decoding.size]
@@ -226,20 +230,26 @@ extension InstructionTable {
         }
         let rclR = SizedHandlers(
             { shiftR($0, $1, RotateCarryLeft.self, UInt8.self) }, { shiftR($0, $1, RotateCarryLeft.self, UInt16.self) },
-            { shiftR($0, $1, RotateCarryLeft.self, UInt32.self) }, { shiftR($0, $1, RotateCarryLeft.self, UInt64.self) })
+            { shiftR($0, $1, RotateCarryLeft.self, UInt32.self) }, { shiftR($0, $1, RotateCarryLeft.self, UInt64.self) }
+        )
         let rclM = SizedHandlers(
             { shiftM($0, $1, RotateCarryLeft.self, UInt8.self) }, { shiftM($0, $1, RotateCarryLeft.self, UInt16.self) },
-            { shiftM($0, $1, RotateCarryLeft.self, UInt32.self) }, { shiftM($0, $1, RotateCarryLeft.self, UInt64.self) })
+            { shiftM($0, $1, RotateCarryLeft.self, UInt32.self) }, { shiftM($0, $1, RotateCarryLeft.self, UInt64.self) }
+        )
         row(ZYDIS_MNEMONIC_RCL) { decoding in
             decoding.wireShiftCount()
             return (decoding.isMemory(0) ? rclM : rclR)[decoding.size]
         }
         let rcrR = SizedHandlers(
-            { shiftR($0, $1, RotateCarryRight.self, UInt8.self) }, { shiftR($0, $1, RotateCarryRight.self, UInt16.self) },
-            { shiftR($0, $1, RotateCarryRight.self, UInt32.self) }, { shiftR($0, $1, RotateCarryRight.self, UInt64.self) })
+            { shiftR($0, $1, RotateCarryRight.self, UInt8.self) },
+            { shiftR($0, $1, RotateCarryRight.self, UInt16.self) },
+            { shiftR($0, $1, RotateCarryRight.self, UInt32.self) },
+            { shiftR($0, $1, RotateCarryRight.self, UInt64.self) })
         let rcrM = SizedHandlers(
-            { shiftM($0, $1, RotateCarryRight.self, UInt8.self) }, { shiftM($0, $1, RotateCarryRight.self, UInt16.self) },
-            { shiftM($0, $1, RotateCarryRight.self, UInt32.self) }, { shiftM($0, $1, RotateCarryRight.self, UInt64.self) })
+            { shiftM($0, $1, RotateCarryRight.self, UInt8.self) },
+            { shiftM($0, $1, RotateCarryRight.self, UInt16.self) },
+            { shiftM($0, $1, RotateCarryRight.self, UInt32.self) },
+            { shiftM($0, $1, RotateCarryRight.self, UInt64.self) })
         row(ZYDIS_MNEMONIC_RCR) { decoding in
             decoding.wireShiftCount()
             return (decoding.isMemory(0) ? rcrM : rcrR)[decoding.size]

@@ -21,7 +21,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         func bound(_ number: Int) -> T? {
             let offset = offset &+ UInt64(number * size)
             if op.pointee.flags & OperationFlags.checkSegment != 0 {
-                guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: false, op) else { return nil }
+                guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: false, op) else {
+                    return nil
+                }
             }
             return read(T.self, linear: (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask, op)
         }

@@ -1,7 +1,8 @@
 import CEngine
 import CZydis
 
-// String instructions. A REP counts one for each iteration and can be left between two of them, with the registers showing
+// String instructions. A REP counts one for each iteration and can be left between two of them, with the registers
+// showing
 // what is done, for a fault, a deadline or a change of the code; it then goes on as if it had just begun.
 
 extension UnsafeMutablePointer where Pointee == CPUState {
@@ -24,7 +25,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) fileprivate func sourceAddress(_ op: OperationPointer, _ size: Int) -> UInt64? {
         let offset = gpr(Register.rsi) & op.pointee.addressMask
         if op.pointee.flags & OperationFlags.checkSegment != 0 {
-            guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: false, op) else { return nil }
+            guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: false, op) else {
+                return nil
+            }
         }
         return (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
     }
@@ -39,7 +42,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return (offset &+ base) & pointee.linearMask
     }
 
-    /// Repeats `iteration` as the REP prefix says. It returns nil after a fault, false to stop (REPE, REPNE), true to go on.
+    /// Repeats `iteration` as the REP prefix says. It returns nil after a fault, false to stop (REPE, REPNE), true to
+    /// go on.
     @inline(__always) fileprivate func repeated(
         _ op: OperationPointer, bulk: (UInt64) -> UInt64 = { _ in 0 }, _ iteration: () -> Bool?
     ) -> Next {
@@ -140,7 +144,9 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
     }
 }
 
-@inline(__always) private func storeBulk<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type, _ limit: UInt64) -> UInt64 {
+@inline(__always) private func storeBulk<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type, _ limit: UInt64)
+    -> UInt64
+{
     let size = MemoryLayout<T>.size
     guard limit > 1, cpu.allowsBulk(op), let destination = cpu.destinationAddress(op, size, write: true),
         let to = cpu.cachedWrite(destination)
@@ -232,7 +238,9 @@ extension Decoding {
     fileprivate func wireString() {
         for index in 0..<Int(instruction.operand_count) where operands[index].type == ZYDIS_OPERAND_TYPE_MEMORY {
             let base = operands[index].mem.base
-            guard base == ZYDIS_REGISTER_SI || base == ZYDIS_REGISTER_ESI || base == ZYDIS_REGISTER_RSI else { continue }
+            guard base == ZYDIS_REGISTER_SI || base == ZYDIS_REGISTER_ESI || base == ZYDIS_REGISTER_RSI else {
+                continue
+            }
             op.pointee.flags &= ~OperationFlags.checkSegment
             useSegment(Int(operands[index].mem.segment.rawValue) - Int(ZYDIS_REGISTER_ES.rawValue))
         }

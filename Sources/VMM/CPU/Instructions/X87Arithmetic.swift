@@ -11,7 +11,8 @@ extension Decoding {
     /// Records ST(i), pops and the opcode in `Operation.immediate` as `X87Form` has it.
     func setX87Form(pops: Int = 0) {
         let opcode = UInt64(instruction.opcode)
-        let modRM = UInt64(instruction.raw.modrm.mod) << 6 | UInt64(instruction.raw.modrm.reg) << 3
+        let modRM =
+            UInt64(instruction.raw.modrm.mod) << 6 | UInt64(instruction.raw.modrm.reg) << 3
             | UInt64(instruction.raw.modrm.rm)
         var form = (modRM & 7) | UInt64(pops) << X87Form.popShift
         form |= ((opcode & 7) << 8 | modRM) << X87Form.opcodeShift

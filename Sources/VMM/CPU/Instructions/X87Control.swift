@@ -35,13 +35,17 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         if isRealOrVirtual8086 {
             let instruction = linearX87Pointer(pointee.fip, pointee.fcs)
             let data = linearX87Pointer(pointee.fdp, pointee.fds)
-                let high: UInt32 = is16Bit ? 0xf000 : 0x0fff_f000
-            fields = (instruction & 0xffff, ((instruction >> 16) << 12) & high | UInt32(pointee.fop & 0x7ff),
-                      data & 0xffff, ((data >> 16) << 12) & high)
+            let high: UInt32 = is16Bit ? 0xf000 : 0x0fff_f000
+            fields = (
+                instruction & 0xffff, ((instruction >> 16) << 12) & high | UInt32(pointee.fop & 0x7ff),
+                data & 0xffff, ((data >> 16) << 12) & high
+            )
         } else {
-            fields = (UInt32(truncatingIfNeeded: pointee.fip),
-                      UInt32(pointee.fcs) | (is16Bit ? 0 : UInt32(pointee.fop & 0x7ff) << 16),
-                      UInt32(truncatingIfNeeded: pointee.fdp), UInt32(pointee.fds))
+            fields = (
+                UInt32(truncatingIfNeeded: pointee.fip),
+                UInt32(pointee.fcs) | (is16Bit ? 0 : UInt32(pointee.fop & 0x7ff) << 16),
+                UInt32(truncatingIfNeeded: pointee.fdp), UInt32(pointee.fds)
+            )
         }
         let words = (UInt32(pointee.fcw), UInt32(pointee.fsw), UInt32(x87TagWord))
         func put(_ index: Int, _ value: UInt32, filled: Bool = false) {
@@ -69,7 +73,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     fileprivate func takeEnvironment(_ image: UnsafeRawBufferPointer, _ op: OperationPointer) {
         let is16Bit = op.pointee.flags & OperationFlags.operand16 != 0
         func get(_ index: Int) -> UInt32 {
-            is16Bit ? UInt32(image.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+            is16Bit
+                ? UInt32(image.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
                 : image.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)
         }
         func word(_ index: Int) -> UInt16 { UInt16(truncatingIfNeeded: get(index)) }
@@ -101,7 +106,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     private func checkEnvironment(_ op: OperationPointer, size: Int, registers: Bool, write: Bool) -> Bool {
         if op.pointee.flags & OperationFlags.operand16 != 0 && !registers {
             guard probe(UInt16.self, op, at: 0, write: write),
-                  probe(UInt8.self, op, at: UInt64(size - 1), write: write) else { return false }
+                probe(UInt8.self, op, at: UInt64(size - 1), write: write)
+            else { return false }
         }
         return isAligned(op, size: size, to: UInt64(size / 7), write: write)
     }
@@ -110,7 +116,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     private func probe<T: Word>(
         _ type: T.Type, _ op: OperationPointer, at displacement: UInt64, write: Bool
     ) -> Bool {
-        let offset = effectiveAddress(op) &+ displacement, size = MemoryLayout<T>.size
+        let offset = effectiveAddress(op) &+ displacement
+        let size = MemoryLayout<T>.size
         if op.pointee.flags & OperationFlags.checkSegment != 0 {
             guard checkSegment(Int(op.pointee.segment), offset: offset, size: size, write: write, op) else {
                 return false
@@ -118,7 +125,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         }
         let linear = (offset &+ register(op.pointee.segmentBase)) & pointee.linearMask
         let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
-        return write ? beginUpdate(T.self, linear: linear, op) != nil
+        return write
+            ? beginUpdate(T.self, linear: linear, op) != nil
             : read(T.self, linear: linear, op, stack: isStack) != nil
     }
 

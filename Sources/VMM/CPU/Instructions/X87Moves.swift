@@ -29,7 +29,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     fileprivate func load80(_ op: OperationPointer) -> X87Register? {
         let isStack = op.pointee.segment == UInt8(SegmentIndex.ss)
         guard let significand = load(UInt64.self, op), let upper = upperAddress(op, write: false),
-              let signExponent = read(UInt16.self, linear: upper, op, stack: isStack) else { return nil }
+            let signExponent = read(UInt16.self, linear: upper, op, stack: isStack)
+        else { return nil }
         return X87Register(significand: significand, signExponent: signExponent)
     }
 

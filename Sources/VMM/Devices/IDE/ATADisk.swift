@@ -84,7 +84,8 @@ final class ATADisk: IDECommandSet {
     private func range(_ drive: IDEDrive, extended: Bool) -> (first: UInt64, count: UInt32)? {
         isExtended = extended
         var count = UInt32(drive.count.current)
-        var first = UInt64(drive.lbaLow.current) | UInt64(drive.lbaMiddle.current) << 8
+        var first =
+            UInt64(drive.lbaLow.current) | UInt64(drive.lbaMiddle.current) << 8
             | UInt64(drive.lbaHigh.current) << 16
         if extended {
             count |= UInt32(drive.count.previous) << 8

@@ -24,7 +24,12 @@ final class ATAPIDrive: IDECommandSet {
     }
 
     /// What GET EVENT STATUS NOTIFICATION reports next.
-    enum MediaEvent: UInt8 { case none = 0, ejectRequest = 1, newMedia = 2, removal = 3 }
+    enum MediaEvent: UInt8 {
+        case none = 0
+        case ejectRequest = 1
+        case newMedia = 2
+        case removal = 3
+    }
 
     let signature: (middle: UInt8, high: UInt8) = (0x14, 0xEB)
     let statusAfterReset: UInt8 = 0
@@ -161,7 +166,10 @@ final class ATAPIDrive: IDECommandSet {
     }
 
     private func runPacket(_ packet: [UInt8], _ drive: IDEDrive) {
-        let inquiry: UInt8 = 0x12, requestSense: UInt8 = 0x03, configuration: UInt8 = 0x46, eventStatus: UInt8 = 0x4A
+        let inquiry: UInt8 = 0x12
+        let requestSense: UInt8 = 0x03
+        let configuration: UInt8 = 0x46
+        let eventStatus: UInt8 = 0x4A
         if attention, ![inquiry, requestSense, configuration, eventStatus].contains(packet[0]) {
             attention = false
             return fail(.mediumChanged, drive)

@@ -146,7 +146,8 @@ struct ATAPIPacket {
         let atapi: UInt32 = 2
         // Locks, ejects, tray loading.
         let removable: [UInt8] = [0x29, 0, 0, 0]
-        let features = feature(0, version: 0, profiles) + feature(1, version: 0, Self.big32(atapi))
+        let features =
+            feature(0, version: 0, profiles) + feature(1, version: 0, Self.big32(atapi))
             + feature(3, version: 0, removable)
         return Self.big32(UInt32(features.count + 4)) + [0, 0] + Self.big16(Int(profile)) + features
     }
@@ -162,7 +163,8 @@ struct ATAPIPacket {
         let audio: [UInt8] = [0x0E, 14, 4] + [UInt8](repeating: 0, count: 13)
         // Reads CD-R and DVD-ROM; locks and ejects; 5.6 MB/s; 512 KB of buffer.
         let speed = Self.big16(5632)
-        let capabilities: [UInt8] = [0x2A, 18, 0x0B, 0, 0x70, 0x60, 0x29, 0] + speed + [0, 2] + Self.big16(512)
+        let capabilities: [UInt8] =
+            [0x2A, 18, 0x0B, 0, 0x70, 0x60, 0x29, 0] + speed + [0, 2] + Self.big16(512)
             + speed + [0, 0, 0, 0]
         let pages: [UInt8]
         switch bytes[2] & 0x3F {

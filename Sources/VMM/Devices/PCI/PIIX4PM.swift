@@ -210,7 +210,8 @@ package final class PIIX4PM: PortDevice, Archivable {
         if value == Self.acpiEnable { pm1Control |= PM1.sciEnable }
         if value == Self.acpiDisable { pm1Control &= ~PM1.sciEnable }
         if function.dword(Self.deviceActivityB) & Self.apmcEnable != 0,
-            storage[Register.globalControl] & Self.smiEnable != 0 {
+            storage[Register.globalControl] & Self.smiEnable != 0
+        {
             onSMI(value)
         }
     }

@@ -136,11 +136,12 @@ package final class VGA: PortDevice, Archivable {
             var value: UInt64 = 0
             for index in 0..<size {
                 let place = Int(truncatingIfNeeded: offset) + index
-                let byte = switch kind {
-                case .legacy: vga.readLegacy(place)
-                case .framebuffer: vga.memory[place]
-                case .control: vga.readControl(place)
-                }
+                let byte =
+                    switch kind {
+                    case .legacy: vga.readLegacy(place)
+                    case .framebuffer: vga.memory[place]
+                    case .control: vga.readControl(place)
+                    }
                 value |= UInt64(byte) << UInt64(index * 8)
             }
             return value

@@ -27,7 +27,8 @@ struct VGAPlanes {
         guard graphics[Graphics.mode] & Graphics.readMode1 != 0 else {
             return UInt8(truncatingIfNeeded: latch >> (UInt32(plane) * 8))
         }
-        let different = (latch ^ Self.expand(graphics[Graphics.colourCompare]))
+        let different =
+            (latch ^ Self.expand(graphics[Graphics.colourCompare]))
             & Self.expand(graphics[Graphics.colourDontCare])
         let folded = different | different >> 16
         return ~UInt8(truncatingIfNeeded: folded | folded >> 8)
