@@ -18,7 +18,9 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         let outputs = try RunOutputs(options)
-        let session = try RunSession(machine.configuration(), options)
+        var configuration = try machine.configuration()
+        configuration.engine = options.engine
+        let session = try RunSession(configuration, options)
         let result = session.run()
         StandardError.say(result.sentence)
         if let report = result.faultReport { StandardError.write(report) }
@@ -75,9 +77,6 @@ struct RunOptions: ParsableArguments {
     var checkSnapshots: UInt64?
 
     mutating func validate() throws {
-        guard engine == .interpreter else {
-            throw ValidationError("there is no translator yet, the only engine is the interpreter")
-        }
         if let timeout, !(timeout > 0) { throw ValidationError("--timeout is \(timeout), expected a positive number") }
         for (name, value) in [
             ("--max-instructions", maxInstructions), ("--digest-every", digestEvery),
@@ -99,7 +98,7 @@ struct RunOptions: ParsableArguments {
     }
 }
 
-enum Engine: String, ExpressibleByArgument, CaseIterable { case interpreter, translator }
+extension Engine: ExpressibleByArgument {}
 
 enum InputSource: String, ExpressibleByArgument, CaseIterable { case console, none }
 

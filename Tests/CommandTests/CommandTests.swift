@@ -24,7 +24,7 @@ private let badInputs: [(arguments: [String], says: String)] = [
     (["--chipset", "none"], "'none' is invalid for '--chipset"),
     (["--instructions-per-us", "0"], "expected a number from 1 to 1000000"),
     (["--start-date", "yesterday"], "expected a date from 1970 to 2099"),
-    (["--engine", "translator"], "there is no translator yet"),
+    (["--engine", "jit"], "translator"),
     (["--expect", "success"], "expected one of power-off"),
     (["--expect", "debug-exit:256"], "expected one of power-off"),
     (["--reset", "later"], "'later' is invalid for '--reset"),

@@ -23,6 +23,7 @@ package final class Processor: Archivable {
     package let mmio: MMIOBus
     package let clock: VirtualClock
     package let model: CPUModel
+    package let engine: Engine
 
     var dataTLB = TLB()
     var fetchTLB = TLB()
@@ -54,7 +55,11 @@ package final class Processor: Archivable {
     /// Physical ranges of the descriptor tables that are watched for the sink.
     var descriptorRanges: [Range<UInt64>] = []
 
-    package init(memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel) {
+    package init(
+        memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel,
+        engine: Engine = .interpreter
+    ) {
+        self.engine = engine
         self.memory = memory
         self.ports = ports
         self.mmio = mmio

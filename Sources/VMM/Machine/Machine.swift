@@ -36,7 +36,9 @@ package final class Machine {
         memory = GuestMemory(size: configuration.memorySize)
         let ports = PortBus()
         let mmio = MMIOBus()
-        processor = Processor(memory: memory, ports: ports, mmio: mmio, clock: clock, model: configuration.cpu)
+        processor = Processor(
+            memory: memory, ports: ports, mmio: mmio, clock: clock, model: configuration.cpu,
+            engine: configuration.engine)
         devices = Devices(
             configuration, processor: processor, memory: memory, ports: ports, mmio: mmio, clock: clock, queue: events)
         events.onChange = { [unowned self] in processor.stopSoon() }
