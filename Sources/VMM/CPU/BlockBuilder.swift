@@ -59,8 +59,8 @@ struct BlockBuilder {
     /// one
     /// instruction that crosses the page end, with `single`).
     mutating func build(
-        _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, mode: UInt32,
-        single: Bool
+        _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, rip: UInt64,
+        mode: UInt32, single: Bool
     ) -> Result {
         let head = BlockCache.head(block)
         var offset = 0
@@ -85,7 +85,8 @@ struct BlockBuilder {
         block.initialize(
             to: Block(
                 physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
-                instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0))
+                instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0,
+                rip: rip))
         return .built(operations: count + 2)
     }
 

@@ -1,7 +1,7 @@
 import CEngine
 import Glibc
 
-/// A run of decoded instructions that starts at one physical address in one mode: its description, which lies in the
+/// A run of decoded instructions that starts at one physical address and RIP in one mode: its description, which lies in the
 /// arena directly before its operations.
 struct Block {
     var physical: UInt64
@@ -15,9 +15,11 @@ struct Block {
     var hashNext: UInt32
     var frameNext: UInt32
     var secondFrameNext: UInt32
+    /// RIP of the first instruction.
+    var rip: UInt64
 }
 
-/// All decoded code, by physical address and mode, in one arena of bounded size that is emptied when it is full.
+/// All decoded code, by physical address, RIP and mode, in one arena of bounded size that is emptied when it is full.
 ///
 /// The first operation of a block, its head, is the entry that branches link to. Killing a block diverts its operations
 /// to handlers that return to the run loop, so stale links are harmless; memory is reused only by `flush`, which must
@@ -76,19 +78,21 @@ final class BlockCache {
         (UnsafeMutableRawPointer(head) - MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
     }
 
-    /// The head of the block at `physical` in `mode`, if it is decoded.
-    @inline(__always) func find(_ physical: UInt64, _ mode: UInt32) -> OperationPointer? {
-        BlockCache.find(physical, mode, buckets: hash, arena: arena)
+    /// The head of the block at `physical` and `rip` in `mode`, if it is decoded.
+    @inline(__always) func find(_ physical: UInt64, _ rip: UInt64, _ mode: UInt32) -> OperationPointer? {
+        BlockCache.find(physical, rip, mode, buckets: hash, arena: arena)
     }
 
     /// The same in a cache given by its memory.
     @inline(__always) static func find(
-        _ physical: UInt64, _ mode: UInt32, buckets: UnsafeMutablePointer<UInt32>, arena: UnsafeMutableRawPointer
+        _ physical: UInt64, _ rip: UInt64, _ mode: UInt32, buckets: UnsafeMutablePointer<UInt32>,
+        arena: UnsafeMutableRawPointer
     ) -> OperationPointer? {
         var slot = buckets[bucket(physical, mode)]
         while slot != 0 {
             let candidate = (arena + Int(slot) &* MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
-            if candidate.pointee.physical == physical && candidate.pointee.mode == mode {
+            if candidate.pointee.physical == physical && candidate.pointee.rip == rip && candidate.pointee.mode == mode
+            {
                 return BlockCache.head(candidate)
             }
             slot = candidate.pointee.hashNext

@@ -71,7 +71,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             physical = (entry.frame & pageMask) | (linear & pageBits)
         }
         return BlockCache.find(
-            physical & pointee.physicalMask, pointee.mode, buckets: pointee.blockBuckets, arena: pointee.blockArena)
+            physical & pointee.physicalMask, pointee.rip, pointee.mode, buckets: pointee.blockBuckets,
+            arena: pointee.blockArena)
     }
 }
 
@@ -235,7 +236,7 @@ extension Processor {
         }
         guard let physical = translate(linear, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
         if cpu.pointee.events != nil { touch(physical) }
-        if let head = blocks.find(physical, cpu.pointee.mode) { return head }
+        if let head = blocks.find(physical, cpu.pointee.rip, cpu.pointee.mode) { return head }
         return buildBlock(linear, physical)
     }
 
@@ -245,7 +246,7 @@ extension Processor {
         if let page = memory.readPage(physical) {
             let bytes = UnsafeRawBufferPointer(start: page + Int(physical & ~pageMask), count: room)
             if case .built(let operations) = builder.build(
-                block, bytes, physical: physical, mode: cpu.pointee.mode, single: false)
+                block, bytes, physical: physical, rip: cpu.pointee.rip, mode: cpu.pointee.mode, single: false)
             {
                 blocks.commit(block, operations: operations)
                 markCode(physical)
@@ -271,7 +272,7 @@ extension Processor {
             for index in first..<bytes.count { bytes[index] = readByte(second + UInt64(index - first)) }
         }
         let result = bytes.withUnsafeBytes {
-            builder.build(block, $0, physical: physical, mode: cpu.pointee.mode, single: true)
+            builder.build(block, $0, physical: physical, rip: cpu.pointee.rip, mode: cpu.pointee.mode, single: true)
         }
         guard case .built(let operations) = result else { return nil }
         let head = BlockCache.head(block)

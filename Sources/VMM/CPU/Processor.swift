@@ -27,7 +27,7 @@ package final class Processor: Archivable {
 
     var dataTLB = TLB()
     var fetchTLB = TLB()
-    let dataCaches = DataCaches()
+    let dataCaches: DataCaches
     let blocks: BlockCache
     var builder: BlockBuilder
 
@@ -65,9 +65,10 @@ package final class Processor: Archivable {
         self.mmio = mmio
         self.clock = clock
         self.model = model
-        let state = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.stride, alignment: 64)
+        let state = UnsafeMutableRawPointer.allocate(byteCount: Int(CPU_REGION_SIZE), alignment: Int(pageSize))
         cpu = state.bindMemory(to: CPUState.self, capacity: 1)
         cpu_clear(cpu)
+        dataCaches = DataCaches(region: state)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
         cpu.pointee.physicalMask = (1 << model.physicalAddressBits) - 1
