@@ -10,8 +10,8 @@ struct BlockBuilder {
 
     private let model: CPUModel
     private let state: CPU
-    /// Zydis decoders by code size: 16, 32, 64. Instructions that only protected mode has are left to their rows.
-    private var decoders: [ZydisDecoder]
+    /// Decoders by code size: 16, 32, 64. Instructions that only protected mode has are left to their rows.
+    private let decoders: [ModelDecoder]
     private var instruction = ZydisDecodedInstruction()
     /// Zydis's operand array, owned by the builder for its life, which is the processor's.
     private let operands: UnsafeMutablePointer<ZydisDecodedOperand>
@@ -32,19 +32,7 @@ struct BlockBuilder {
             (ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32),
             (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64),
         ]
-        decoders = modes.map { machineMode, width in
-            var decoder = ZydisDecoder()
-            ZydisDecoderInit(&decoder, machineMode, width)
-            // Extensions that older CPUs ignore decode as on such a CPU.
-            for extensionMode in [
-                ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-                ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-            ] {
-                ZydisDecoderEnableMode(&decoder, extensionMode, 0)
-            }
-            ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, model.usesAMDBranches ? 1 : 0)
-            return decoder
-        }
+        decoders = modes.map { ModelDecoder($0, $1, model: model) }
     }
 
     private func decoderIndex(_ mode: UInt32) -> Int {
@@ -96,8 +84,8 @@ struct BlockBuilder {
         _ op: OperationPointer, _ bytes: UnsafeRawBufferPointer, _ mode: UInt32, _ ended: inout Bool
     ) -> Decoded {
         let available = min(bytes.count, BlockBuilder.maximumLength)
-        let status = ZydisDecoderDecodeFull(
-            &decoders[decoderIndex(mode)], bytes.baseAddress, ZyanUSize(available), &instruction, operands)
+        let status = decoders[decoderIndex(mode)].decode(
+            UnsafeRawBufferPointer(rebasing: bytes[..<available]), &instruction, operands)
         if status == ZYDIS_STATUS_NO_MORE_DATA_SHIM && available < BlockBuilder.maximumLength { return .needsMore }
         guard status & 0x8000_0000 == 0 else {
             let tooLong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG_SHIM || status == ZYDIS_STATUS_NO_MORE_DATA_SHIM
@@ -112,7 +100,9 @@ struct BlockBuilder {
         op.pointee.length = instruction.length
         var decoding = Decoding(
             instruction: instruction, operands: UnsafePointer(operands), mode: mode, op: op, state: state)
-        guard model.accepts(instruction), let select = InstructionTable.shared[instruction.mnemonic] else {
+        guard model.accepts(instruction), !model.refuses(instruction),
+            let select = InstructionTable.shared[instruction.mnemonic]
+        else {
             op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
             ended = true
             return .complete
