@@ -185,8 +185,9 @@ enum : int {
 
 /// Where translated code for one target of a branch begins.
 typedef struct JumpCacheEntry {
-    uint64_t key;   // RIP, with the mode exclusive-ored into bits 48-63; no such RIP and mode when empty
-    uint64_t code;  // host address
+    uint64_t rip;
+    uint32_t code;  // host address
+    uint32_t mode;  // ModeKey; ~0 when empty
 } JumpCacheEntry;
 
 /// Sets every byte of the state to zero, pointers included.

@@ -17,6 +17,12 @@ struct Block {
     var secondFrameNext: UInt32
     /// RIP of the first instruction.
     var rip: UInt64
+    /// Offset of its translated code in the code memory; 0 while it has none.
+    var code: UInt32
+    /// The first exit of translated code that jumps to it, by number; 0 for none.
+    var incoming: UInt32
+    /// How often it was entered, up to where it is translated.
+    var heat: UInt16
 }
 
 /// All decoded code, by physical address, RIP and mode, in one arena of bounded size that is emptied when it is full.
@@ -37,6 +43,8 @@ final class BlockCache {
     private let codeMap: CodeMap
     private let frameCount: Int
     private var used = 1
+    /// What has code for some of the blocks.
+    var translator: Translator?
     /// Blocks decoded so far, for statistics.
     private(set) var built: UInt64 = 0
 
@@ -57,6 +65,12 @@ final class BlockCache {
         munmap(arena, BlockCache.capacity * MemoryLayout<Operation>.stride)
         hash.deallocate()
         frameFirst.deallocate()
+    }
+
+    /// The arena slot of a block or an operation.
+    func slot(of pointer: some _Pointer) -> Int {
+        (UnsafeRawPointer(bitPattern: UInt(bitPattern: pointer)).unsafelyUnwrapped - UnsafeRawPointer(arena))
+            / MemoryLayout<Operation>.stride
     }
 
     @inline(__always) private func block(_ slot: UInt32) -> BlockPointer {
@@ -199,6 +213,7 @@ final class BlockCache {
         let second = Int(dead.pointee.secondPage / pageSize)
         if dead.pointee.secondPage != ~0 && second < frameCount && second != frame { unlinkFrame(slot, second) }
         dead.pointee.isAlive = false
+        if dead.pointee.code != 0 { translator?.unlink(dead) }
         let head = BlockCache.head(dead)
         head.pointee.handler = { _, _ in nil }
         for index in 1...Int(dead.pointee.instructionCount) + 1 {
@@ -242,5 +257,6 @@ final class BlockCache {
         hash.update(repeating: 0, count: BlockCache.buckets)
         frameFirst.update(repeating: 0, count: frameCount)
         codeMap.clear()
+        translator?.flush()
     }
 }

@@ -91,7 +91,8 @@ extension Processor {
             clock.count = cpu.pointee.count
             if stopRequested { return .stopped }
             if cpu.pointee.count >= limit { return .count }
-            cpu.pointee.deadline = limit
+            // Translated code has the distance to the deadline in a signed register.
+            cpu.pointee.deadline = min(limit, cpu.pointee.count &+ 1 << 62)
             if cpu.pointee.pending != 0 {
                 if cpu.pointee.pending & PendingFlags.shutdown != 0 { return .shutdown }
                 if cpu.pointee.pending & PendingFlags.unsupported != 0 { return .unsupported }
@@ -100,7 +101,13 @@ extension Processor {
             }
             if takeEvent() { continue }
             if cpu.pointee.halted { return .halted }
-            if needsStep { step() } else { runBlocks() }
+            if needsStep {
+                step()
+            } else if let translator = blocks.translator, cpu.pointee.dataCache != dataCaches.disabled {
+                runTranslated(translator)
+            } else {
+                runBlocks()
+            }
         }
     }
 
@@ -148,7 +155,7 @@ extension Processor {
     }
 
     /// A head refused to start: the deadline is inside its block, or the segment's limit, or the block is stale.
-    private func finishPartial(_ head: OperationPointer) {
+    func finishPartial(_ head: OperationPointer) {
         guard cpu.pointee.pending == 0, BlockCache.block(ofHead: head).pointee.isAlive else { return }
         let count = UInt64(head.pointee.remaining)
         if cpu.pointee.count &+ count > cpu.pointee.deadline {
@@ -223,7 +230,7 @@ extension Processor {
     /// The block at RIP after whatever it takes: page walk, decoding. Nil with a fault recorded, or when RIP must be
     /// looked
     /// at again.
-    private func fetchBlock() -> OperationPointer? {
+    func fetchBlock() -> OperationPointer? {
         let linear = cpu.linearRIP
         if cpu.is64Bit {
             guard isCanonical(linear) else {
