@@ -26,7 +26,8 @@ struct Comparison {
         if !errorsAgree || a.rip != b.rip, masks.amd.allow(a, b, fsw: load(other, FXImage.fsw, as: UInt16.self)) {
             return true
         }
-        guard errorsAgree, a.rip == b.rip || masks.amd.ripMayStay && a.rip == test.input.pointee.rip, flagsDiffer == 0, registers.allSatisfy({ registerDifference($0) == 0 })
+        let positionsAgree = a.rip == b.rip || masks.amd.ripMayStay && a.rip == test.input.pointee.rip
+        guard errorsAgree, positionsAgree, flagsDiffer == 0, registers.allSatisfy({ registerDifference($0) == 0 })
         else {
             return false
         }

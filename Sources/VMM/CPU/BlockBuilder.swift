@@ -130,8 +130,8 @@ struct BlockBuilder {
         let mode = block.pointee.mode
         for index in 0..<Int(block.pointee.instructionCount) {
             let op = first + index
-            let status = ZydisDecoderDecodeFull(
-                &decoders[decoderIndex(mode)], bytes + Int(op.pointee.offset), ZyanUSize(op.pointee.length),
+            let status = decoders[decoderIndex(mode)].decode(
+                UnsafeRawBufferPointer(start: bytes + Int(op.pointee.offset), count: Int(op.pointee.length)),
                 &instruction, operands)
             guard status & 0x8000_0000 == 0, op.pointee.flags & OperationFlags.undefined == 0 else {
                 (result + index).initialize(to: GuestInstruction(op: op))
