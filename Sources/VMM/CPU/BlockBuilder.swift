@@ -44,8 +44,7 @@ struct BlockBuilder {
     }
 
     /// Fills `block` from `bytes`, which are what is left of the page from its physical address on (or both parts of
-    /// one
-    /// instruction that crosses the page end, with `single`).
+    /// one instruction that crosses the page end, with `single`).
     mutating func build(
         _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, rip: UInt64,
         mode: UInt32, single: Bool
@@ -54,6 +53,8 @@ struct BlockBuilder {
         var offset = 0
         var count = 0
         var ended = false
+        // Bytes that a rejected encoding was judged by, beyond the operations' own.
+        var judged = 0
         while !ended && count < (single ? 1 : BlockBuilder.maximumInstructions) && offset < bytes.count {
             let op = head + 1 + count
             op.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
@@ -61,6 +62,7 @@ struct BlockBuilder {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
             switch decode(op, rest, mode, &ended) {
             case .complete: break
+            case .rejected(let seen): judged = seen - Int(op.pointee.length)
             case .needsMore where count > 0:
                 ended = true
                 continue
@@ -72,13 +74,17 @@ struct BlockBuilder {
         finish(head, count: count, byteLength: offset, mode: mode)
         block.initialize(
             to: Block(
-                physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
+                physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset + judged),
                 instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0,
                 rip: rip, code: 0, incoming: 0, heat: 0))
         return .built(operations: count + 2)
     }
 
-    private enum Decoded { case complete, needsMore }
+    private enum Decoded {
+        case complete, needsMore
+        /// No instruction, by so many bytes: a change to any of them may make it one.
+        case rejected(seen: Int)
+    }
 
     private mutating func decode(
         _ op: OperationPointer, _ bytes: UnsafeRawBufferPointer, _ mode: UInt32, _ ended: inout Bool
@@ -95,7 +101,7 @@ struct BlockBuilder {
                 ? { cpu, op in cpu.generalProtection(at: op) }
                 : { cpu, op in cpu.undefined(at: op) }
             ended = true
-            return .complete
+            return .rejected(seen: available)
         }
         op.pointee.length = instruction.length
         var decoding = Decoding(
