@@ -1,3 +1,4 @@
+import Glibc
 import VMM
 
 /// The guest's first serial port on standard output, and the texts that are looked for in it.
@@ -7,8 +8,9 @@ final class ConsoleOutput {
     private var buffer: [UInt8] = []
     private var stopMatcher: TextMatcher?
     private var failMatcher: TextMatcher?
-    /// Standard output can no longer be written.
-    private(set) var isBroken = false
+    /// Why standard output can no longer be written: the first `errno`.
+    private(set) var failure: Int32?
+    var isBroken: Bool { failure != nil }
 
     init(stopOn: String?, failOn: String?) {
         stopMatcher = stopOn.map(TextMatcher.init)
@@ -26,7 +28,7 @@ final class ConsoleOutput {
 
     func flush() {
         guard !buffer.isEmpty else { return }
-        if !isBroken { isBroken = !FileDescriptor.standardOutput.writeAll(buffer) }
+        if !isBroken && !FileDescriptor.standardOutput.writeAll(buffer) { failure = errno }
         buffer.removeAll(keepingCapacity: true)
     }
 }
