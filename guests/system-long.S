@@ -72,6 +72,17 @@ main:
     FAULT "CR3 reserved", GP, 0, movq %rax, %cr3
     mov $16, %eax
     FAULT "CR8 16", GP, 0, movq %rax, %cr8
+    // SS has a base that 64-bit code ignores
+    SETDESC 40, 0x100000, 0xfffff, 0x92, 0xc
+    movw $SEL(40), %ax
+    movw %ax, %ss
+    push $0x5a5a1234
+    CHECK "PUSH ignores the base of SS", "(%rsp)", 0x5a5a1234
+    movl $0x1234abcd, (%rsp)
+    pop %rax
+    CHECK "POP ignores the base of SS", "%eax", 0x1234abcd
+    movw $DS64, %ax
+    movw %ax, %ss
     // SYSCALL
     movl $STAR, %ecx
     xorl %eax, %eax

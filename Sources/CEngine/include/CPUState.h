@@ -119,6 +119,7 @@ struct CPUState {
     uint64_t flags;        // the other RFLAGS bits: TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID
     uint64_t linearMask;   // of linear addresses: 32 or 64 ones
     uint64_t stackMask;    // of RSP: 16, 32 or 64 ones
+    uint64_t stackBase;    // what RSP is relative to: the base of SS, or 0 in 64-bit code
     DataCacheEntry *dataCache; // 1,024 entries of the current privilege, owned by the Processor
     SegmentRegister segments[8]; // ES CS SS DS FS GS LDTR TR
 
