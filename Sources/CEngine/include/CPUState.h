@@ -133,6 +133,7 @@ struct CPUState {
     uint64_t sysenterCS, sysenterESP, sysenterEIP;
     uint64_t tscOffset, tscAux, pat, apicBase, miscEnable, smbase;
     uint64_t syscfg, hwcr;  // AMD's own
+    uint64_t performance[8]; // AMD's PerfEvtSel0-3 and PerfCtr0-3
     uint64_t mtrrDefaultType, mtrrFixed[11], mtrrVariable[16];
 
     X87Register fpr[8];    // physical registers R0-R7
@@ -213,6 +214,7 @@ static inline uint64_t *cpu_dr(CPUState *cpu, int index) { return &cpu->dr[index
 static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr[index & 3]; }
 static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
+static inline uint64_t *cpu_performance(CPUState *cpu, int index) { return &cpu->performance[index & 7]; }
 static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 127]; }
 
 /// An operation with all operand fields zero. `place` stands in for the operand pointer until one is set.
