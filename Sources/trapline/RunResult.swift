@@ -14,7 +14,7 @@ struct RunResult {
     private let address: UInt64
     private let post: (UInt8, UInt8)
     private let eventCounts: [(String, UInt64)]
-    private let engine: Engine
+    private let engine: EngineChoice
     private let configuration: MachineConfiguration
 
     init(machine: Machine, outcome: Outcome, options: RunOptions, seconds: Double) {
