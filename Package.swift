@@ -36,8 +36,12 @@ let package = Package(
         .target(
             name: "CHostCPU", path: "Tests/CHostCPU",
             cSettings: [.unsafeFlags(["-O2", "-fno-stack-protector"])]),
+        // What the differential tests share: instruction forms, their encodings, and values for them.
+        .target(
+            name: "DifferentialSupport", dependencies: ["VMM", "CEngine", "CZydis", "CHostCPU"],
+            path: "Tests/DifferentialSupport", swiftSettings: engineSettings),
         .executableTarget(
-            name: "hostdiff", dependencies: ["VMM", "CEngine", "CZydis", "CHostCPU"], path: "Tests/hostdiff",
+            name: "hostdiff", dependencies: ["DifferentialSupport"], path: "Tests/hostdiff",
             swiftSettings: engineSettings),
         .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
     ]
