@@ -43,6 +43,11 @@ let package = Package(
         .executableTarget(
             name: "hostdiff", dependencies: ["DifferentialSupport"], path: "Tests/hostdiff",
             swiftSettings: engineSettings),
+        // Runs random programs in both engines and on the host CPU; started by BlockDifferentialTests.
+        .target(name: "CBlockGuest", path: "Tests/CBlockGuest"),
+        .executableTarget(
+            name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest"], path: "Tests/blockdiff",
+            swiftSettings: engineSettings),
         .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
     ]
 )
