@@ -34,7 +34,7 @@ struct RunOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "interpreter, translator, or both in lockstep, which ends at their first difference.", valueName: "name"))
-    var engine = EngineChoice.interpreter
+    var engine = EngineChoice.translator
     @Option(help: ArgumentHelp("With both engines, compare their states every so many instructions.", valueName: "n"))
     var checkEvery: UInt64?
     @Option(help: .hidden, transform: { try BitFlip($0) })
