@@ -36,7 +36,7 @@ struct Case {
     /// Counts after which the run ends in any case.
     var limit: UInt64 = 3000
     /// How often a block is executed before it is translated.
-    var threshold: UInt32 = 0
+    var threshold: UInt16 = 0
     /// Chooses what memory, XMM and x87 registers hold at the start.
     var stateSeed: UInt64 = 0
     /// RAX to R15.

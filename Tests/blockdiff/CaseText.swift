@@ -78,7 +78,7 @@ enum CaseText {
         let number = UInt64(first, radix: 16)
         switch (word, rest.count) {
         case ("limit", 1): return set(&test.limit, decimal)
-        case ("threshold", 1): return set(&test.threshold, UInt32(first))
+        case ("threshold", 1): return set(&test.threshold, UInt16(first))
         case ("state", 1): return set(&test.stateSeed, number)
         case ("fuel", 1): return set(&test.fuel, decimal)
         case ("rflags", 1): return set(&test.rflags, number)

@@ -5,8 +5,6 @@ struct Coverage {
     var programs = 0
     var blocks = 0
     var instructions: UInt64 = 0
-    var decoded: UInt64 = 0
-    var translated: UInt64 = 0
     var hostPrograms = 0
     var settings: [Setting: Int] = [:]
     var ends: [String: Int] = [:]
@@ -60,7 +58,8 @@ struct Coverage {
         if offset < UInt64(Physical.codeBytes), !test.blockStarts.contains(Int(offset)) { stopsInside += 1 }
     }
 
-    var text: String {
+    /// What the run has covered, of which the translator decoded and translated so many blocks.
+    func text(decoded: UInt64, translated: UInt64) -> String {
         let settings = settings.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.key.rawValue) \($0.value)" }
         let ends = ends.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
         let faults = faults.enumerated().filter { $0.1 > 0 }.map { "\(Self.name($0.0)) \($0.1)" }

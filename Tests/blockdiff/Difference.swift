@@ -7,7 +7,8 @@ struct Comparer {
     let translator: World
 
     /// Nil if there is no difference; otherwise what differs, and at which count.
-    func run(_ test: Case, checksAll: Bool = true) -> [String]? {
+    /// - Parameter stopped: called with the interpreter's world at each stop on the way.
+    func run(_ test: Case, checksAll: Bool = true, stopped: (World) -> Void = { _ in }) -> [String]? {
         interpreter.load(test)
         translator.load(test)
         var previous: UInt64 = 0
@@ -15,6 +16,7 @@ struct Comparer {
             previous = event.count
             if let difference = advance(to: event.count, all: false) { return difference }
             guard interpreter.state == .running else { break }
+            stopped(interpreter)
             interpreter.happen(event)
             translator.happen(event)
         }
@@ -29,6 +31,38 @@ struct Comparer {
             && interpreter.timer == translator.timer && interpreter.digest == translator.digest
             && interpreter.memoryEquals(translator, all: all)
         return isEqual ? nil : differences(count)
+    }
+
+    /// Runs a case once more, stopping after each count, which must make no difference; the other world has run it.
+    /// - Parameter stopped: called before each instruction.
+    func step(_ test: Case, stopped: (World) -> Void = { _ in }) -> [String]? {
+        let world = translator
+        world.load(test)
+        var events = test.events.filter { $0.count < test.limit }[...]
+        while world.state == .running, world.clock.count < test.limit {
+            stopped(world)
+            world.run(until: world.clock.count + 1)
+            while let event = events.first, event.count <= world.clock.count, world.state == .running {
+                world.happen(event)
+                events.removeFirst()
+            }
+        }
+        let isEqual =
+            world.digestWithoutEvents == interpreter.digestWithoutEvents && world.memoryEquals(interpreter, all: false)
+        return isEqual && world.state == interpreter.state ? nil : differences(test.limit)
+    }
+
+    /// Prints what the interpreter executes of a case, with the registers before each instruction.
+    func trace(_ test: Case) {
+        interpreter.load(test)
+        let disassembler = Disassembler()
+        while interpreter.state == .running, interpreter.clock.count < test.limit {
+            let cpu = interpreter.processor.cpu
+            let line = disassembler.next(interpreter.processor)
+            let registers = (0..<(test.setting.isLong ? 16 : 8)).map { hex(cpu.gpr($0)) }.joined(separator: " ")
+            print("\(interpreter.clock.count) \(hex(line.rip)) \(line.text) | \(registers) fl \(hex(cpu.rflags))")
+            interpreter.run(until: interpreter.clock.count + 1)
+        }
     }
 
     private func differences(_ count: UInt64) -> [String] {

@@ -11,6 +11,8 @@ struct Options {
     var shards = 1
     var caseFiles: [String] = []
     var printsProgram = false
+    /// Print each instruction of a case from a file.
+    var traces = false
     var shrinks = true
     /// Failures after which no more programs are run.
     var mostFailures = 3
@@ -40,6 +42,7 @@ struct Options {
                 guard parts.count == 2, parts[1] > 0 else { usage() }
                 (options.shard, options.shards) = (parts[0], parts[1])
             case "--print": options.printsProgram = true
+            case "--trace": options.traces = true
             case "--no-shrink": options.shrinks = false
             case "--failures": options.mostFailures = number()
             case "--file": options.caseFiles.append(value())
@@ -53,7 +56,7 @@ struct Options {
         print(
             """
             usage: blockdiff [--seed N] [--blocks N] [--setting NAME] [--shard I/N] [--failures N] [--no-shrink]
-                             [--program N [--print]] [--file CASE]…
+                             [--program N [--print]] [--file CASE [--trace]]…
             Runs random programs in the interpreter and in the translator, and on the host CPU those that it can run,
             and compares the states. Settings: \(Setting.allCases.map(\.rawValue).joined(separator: ", ")).
             """)

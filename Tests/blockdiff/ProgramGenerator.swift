@@ -46,7 +46,7 @@ final class ProgramGenerator {
         program.gapSeed = random.next()
         program.test.codeIsWritable = random.chance(65)
         program.test.stateSeed = random.next()
-        program.test.threshold = UInt32(random.pick([0, 0, 0, 1, 2, 5]))
+        program.test.threshold = UInt16(random.pick([0, 0, 0, 1, 2, 5]))
         program.test.fuel = UInt64(5 + random.below(random.chance(20) ? 150 : 45))
         program.test.limit = random.chance(90) ? 4000 : 20000
         for number in 0..<16 {

@@ -40,22 +40,24 @@ final class Runner {
         let (program, _) = makeProgram(number)
         guard let test = program.link() else { return }
         if options.printsProgram { print(CaseText.write(test)) }
-        let difference = comparer.run(test, checksAll: number % 16 == 0)
+        let difference = comparer.run(test, checksAll: number % 16 == 0) { [self] in coverage.countStop(test, $0) }
         coverage.count(test, comparer.interpreter)
         if let difference {
-            fail("--seed \(options.seed) --program \(number)", program, difference)
+            fail("--seed \(options.seed) --program \(number)", program, difference) { [comparer] in comparer.run($0) }
         } else if number % Self.stepEvery < options.shards {
-            step(test, program)
+            step(test, program, number)
         }
     }
 
-    private func fail(_ name: String, _ program: Program, _ difference: [String]) {
+    private func fail(
+        _ name: String, _ program: Program, _ difference: [String], _ run: (Case) -> [String]?
+    ) {
         failures += 1
         print("MISMATCH blockdiff \(name)")
         for line in difference { print("  \(line)") }
         guard options.shrinks else { return }
-        let small = Shrinker { [comparer] in comparer.run($0) != nil }.shrink(program)
-        guard let test = small.link(), let again = comparer.run(test) else { return }
+        let small = withoutActuallyEscaping(run) { run in Shrinker { run($0) != nil }.shrink(program) }
+        guard let test = small.link(), let again = run(test) else { return }
         print("smallest program found that fails (blockdiff --file runs it again):")
         print(CaseText.write(test))
         for line in again { print("  \(line)") }
@@ -64,6 +66,7 @@ final class Runner {
     // MARK: Cases
 
     func run(_ test: Case, name: String) {
+        if options.traces { comparer.trace(test) }
         let difference = comparer.run(test)
         coverage.count(test, comparer.interpreter)
         guard let difference else { return }
@@ -75,40 +78,31 @@ final class Runner {
     // MARK: Statistics
 
     /// Runs a program once more, an instruction at a time, which must come to the same end, and notes what it executes.
-    private func step(_ test: Case, _ program: Program) {
-        let world = comparer.translator
-        let (end, state) = (comparer.interpreter.digest, comparer.interpreter.state)
+    private func step(_ test: Case, _ program: Program, _ number: Int) {
         var byOffset: [UInt64: Item] = [:]
         var items: [Int: Item] = [:]
         for block in program.blocks { for item in block.items { items[item.id] = item } }
         for line in test.lines { byOffset[UInt64(line.offset)] = items[line.item] }
         let pool = pools[test.setting.is64Bit ? .bits64 : .bits32]!
-        world.load(test)
-        var events = test.events.filter { $0.count < test.limit }[...]
         coverage.stepped += 1
-        while world.state == .running, world.clock.count < test.limit {
+        let difference = comparer.step(test) { world in
             let offset = world.processor.cpu.pointee.rip &- Linear.low
-            if let item = byOffset[offset] {
-                if case .form(let number) = item.kind { coverage.formsExecuted.insert(pool.forms[number].name) }
-                if offset / 4096 != (offset + UInt64(item.bytes.count) - 1) / 4096 {
-                    coverage.crossingInstructions += 1
-                }
-            }
-            world.run(until: world.clock.count + 1)
-            while let event = events.first, event.count <= world.clock.count, world.state == .running {
-                world.happen(event)
-                events.removeFirst()
-            }
+            guard let item = byOffset[offset] else { return }
+            if case .form(let number) = item.kind { coverage.formsExecuted.insert(pool.forms[number].name) }
+            if offset / 4096 != (offset + UInt64(item.bytes.count) - 1) / 4096 { coverage.crossingInstructions += 1 }
         }
-        if world.digest != end || world.state != state {
-            failures += 1
-            print("MISMATCH blockdiff: stepping comes to another end; seed \(options.seed)")
-            print(CaseText.write(test))
+        guard let difference else { return }
+        fail("--seed \(options.seed) --program \(number), stopping at each count", program, difference) { [comparer] in
+            _ = comparer.run($0, checksAll: false)
+            return comparer.step($0)
         }
     }
 
     func printSummary(seconds: Double) {
-        if options.caseFiles.isEmpty { print(coverage.text) }
+        let processor = comparer.translator.processor
+        if options.caseFiles.isEmpty {
+            print(coverage.text(decoded: processor.decodedBlocks, translated: processor.translatedBlocks))
+        }
         print(
             "blockdiff: \(coverage.blocks) blocks of \(coverage.programs) programs, \(failures) mismatches, "
                 + "seed \(options.seed), \(Int(seconds)) s")

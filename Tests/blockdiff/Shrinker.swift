@@ -33,7 +33,10 @@ struct Shrinker {
             for number in 0..<16 where best.test.registers[number] != 0 && number != 4 {
                 if attempt({ $0.test.registers[number] = 0 }) { progress = true }
             }
-            while best.test.limit > 1, attempt({ $0.test.limit /= 2 }) { progress = true }
+            var cut = best.test.limit / 2
+            while cut > 0 {
+                if cut < best.test.limit, attempt({ $0.test.limit -= cut }) { progress = true } else { cut /= 2 }
+            }
             if best.test.fuel > 1, attempt({ $0.test.fuel /= 2 }) { progress = true }
             if best.test.threshold > 0, attempt({ $0.test.threshold = 0 }) { progress = true }
             if best.test.codeIsWritable, attempt({ $0.test.codeIsWritable = false }) { progress = true }

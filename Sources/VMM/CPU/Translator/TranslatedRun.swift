@@ -8,7 +8,7 @@ extension Processor {
         var generation = translator.generation
         while true {
             if translator.isFull { blocks.flush() }
-            guard let head = cpu.findBlock() ?? fetchBlock() else { return }
+            guard let head = cpu.findBlock() ?? fetchInTime() else { return }
             let block = BlockCache.block(ofHead: head)
             guard block.pointee.code != 0 || heat(block, translator) else {
                 guard interpret(head) else { return }
@@ -25,6 +25,12 @@ extension Processor {
             generation = translator.generation
             cpu.pointee.rip = translator.exits[exit].rip
         }
+    }
+
+    /// The block at RIP after whatever it takes, unless the run ends before its first instruction: a page walk that
+    /// nothing executed may not be seen.
+    private func fetchInTime() -> OperationPointer? {
+        cpu.pointee.count < cpu.pointee.deadline ? fetchBlock() : nil
     }
 
     /// Counts that `block` is entered, and translates it when it is hot.
