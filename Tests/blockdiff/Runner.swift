@@ -67,8 +67,9 @@ final class Runner {
 
     func run(_ test: Case, name: String) {
         if options.traces { comparer.trace(test) }
-        let difference = comparer.run(test)
+        var difference = comparer.run(test)
         coverage.count(test, comparer.interpreter)
+        if difference == nil { difference = comparer.step(test) }
         guard let difference else { return }
         failures += 1
         print("MISMATCH \(name)")
