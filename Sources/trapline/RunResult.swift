@@ -16,7 +16,7 @@ struct RunResult {
     private let outputFailure: Int32?
     private let post: (UInt8, UInt8)
     private let eventCounts: [(String, UInt64)]
-    private let engine: Engine
+    private let engine: EngineChoice
     private let configuration: MachineConfiguration
 
     init(machine: Machine, outcome: Outcome, outputFailure: Int32?, options: RunOptions, seconds: Double) {

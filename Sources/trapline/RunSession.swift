@@ -12,22 +12,36 @@ final class RunSession {
     private let output: ConsoleOutput
     private let debugConsole: DebugConsole?
     private let trace: InstructionTrace?
+    private let schedule: StopSchedule
+    /// With both engines, the machine that is compared with this session's.
+    private let lockstep: Lockstep?
     private let started = HostClock.seconds
 
     init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
         self.configuration = configuration
         self.options = options
-        machine = try Self.build(configuration)
+        let texts = ConsoleTexts(stopOn: options.stopOn, failOn: options.failOn)
+        let checkInterval = options.engine == .both ? options.checkInterval : nil
+        let schedule = StopSchedule(
+            intervals: [Self.slice, options.digestEvery, options.checkSnapshots, checkInterval].compactMap { $0 },
+            limit: options.maxInstructions ?? .max)
+        self.schedule = schedule
+        machine = try Self.building { () throws(BootError) in try Machine(configuration) }
+        lockstep = try checkInterval.map { interval throws(CommandError) in
+            try Self.building { () throws(BootError) in
+                try Lockstep(configuration, schedule, checkInterval: interval, flip: options.debugFlip, texts: texts)
+            }
+        }
         input = ConsoleInput(isUsed: options.stdin == .console)
-        output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
+        output = ConsoleOutput(texts)
         debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
         trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
         connect()
     }
 
-    private static func build(_ configuration: MachineConfiguration) throws(CommandError) -> Machine {
+    private static func building<T>(_ make: () throws(BootError) -> T) throws(CommandError) -> T {
         do {
-            return try Machine(configuration)
+            return try make()
         } catch {
             throw .badCombination(error.description)
         }
@@ -55,16 +69,33 @@ final class RunSession {
 
     private func loop() -> Outcome {
         machine.expectsInput = input.isOpen
+        lockstep?.begin(expectsInput: input.isOpen)
         while true {
-            let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
+            let limit = schedule.next(after: machine.clock.count)
+            let stop = machine.run(until: limit, stopsWhenIdle: isPaced)
             output.flush()
             debugConsole?.flush()
+            if let report = lockstep?.follow(machine, stop, limit: limit) {
+                StandardError.say(report)
+                return .divergence
+            }
             if case .ended(let outcome) = stop { return outcome }
             if let outcome = checkOutside() ?? checkPosition() {
                 machine.end(outcome)
                 return outcome
             }
             if case .idle(let deadline) = stop { idle(until: deadline) }
+            deliverInput()
+        }
+    }
+
+    /// Whether idle time passes no faster than the user's.
+    private var isPaced: Bool { input.isTerminal && lockstep == nil }
+
+    private func deliverInput() {
+        if let lockstep {
+            lockstep.deliver(to: machine, input.deliver)
+        } else {
             machine.expectsInput = input.deliver { machine.devices.consoleInput($0) }
         }
     }
@@ -76,23 +107,9 @@ final class RunSession {
             _ = input.wait(seconds: secondsLeft)
             return
         }
-        guard input.isTerminal else { return }
+        guard isPaced else { return }
         let seconds = Double(deadline - min(deadline, machine.clock.now)) / 1e9
         if !input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { machine.skipIdleTime() }
-    }
-
-    /// The next count at which something is due.
-    private func nextStop(after count: UInt64) -> UInt64 {
-        var next = Self.multiple(of: Self.slice, after: count)
-        for interval in [options.digestEvery, options.checkSnapshots] {
-            if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
-        }
-        return min(next, options.maxInstructions ?? .max)
-    }
-
-    private static func multiple(of interval: UInt64, after count: UInt64) -> UInt64 {
-        let (product, overflow) = (count / interval + 1).multipliedReportingOverflow(by: interval)
-        return overflow ? .max : product
     }
 
     private var secondsLeft: Double? {

@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// Makes the cases of one form. An encoding, its place and its segments serve several cases, which differ in registers,
 /// flags, floating-point state and memory.

@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 import Glibc
 
 /// Compares what two sides made of a case.
@@ -203,8 +204,6 @@ struct Comparison {
         return lines
     }
 }
-
-func hex<T: BinaryInteger>(_ value: T) -> String { String(value, radix: 16) }
 
 /// Agreement of results that the architecture defines only to a precision.
 enum Tolerances {

@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// What the manuals leave undefined after an instruction, and therefore is not compared.
 struct Masks {
