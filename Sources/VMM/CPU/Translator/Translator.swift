@@ -41,9 +41,12 @@ final class Translator {
     let thunks: Thunks
     /// Where code begins after the thunks.
     private let firstPlace: UnsafeMutableRawPointer
-    /// Exits by number, from 1 on. One allocation of `exitCapacity`, owned here.
+    /// Exits by number. One allocation of `exitCapacity`, owned here.
     let exits: UnsafeMutablePointer<CodeExit>
-    var exitCount = 1
+    var exitCount = firstExit
+    /// The exit of indirect branches, which have put RIP into the state; the others count from `firstExit` on.
+    static let exitToRIP = 1
+    private static let firstExit = 2
     private typealias Enter = @convention(c) (CPU, UnsafeRawPointer) -> UInt32
     private let enterFunction: Enter
 
@@ -96,9 +99,11 @@ final class Translator {
     }
 
     /// Runs a block's code and what is linked to it.
-    /// - Returns: the number of the exit taken, or 0 if RIP is exact.
+    /// - Returns: the number of the exit taken, or 0 if the machine must be looked at. RIP and count are exact.
     @inline(__always) func run(_ block: BlockCache.BlockPointer) -> Int {
-        Int(enterFunction(cpu, executable(block)))
+        let exit = Int(enterFunction(cpu, executable(block)))
+        if exit > Self.exitToRIP { cpu.pointee.rip = exits[exit].rip }
+        return exit
     }
 
     /// Where a translated block's code is executed.
@@ -108,7 +113,7 @@ final class Translator {
 
     /// Makes exit `number` go to `target` directly from now on, if it may.
     func link(_ number: Int, to target: BlockCache.BlockPointer) {
-        guard let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
+        guard number >= Self.firstExit, let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
         site.lead(to: code.writable + Int(target.pointee.code))
         exits[number].nextIncoming = target.pointee.incoming
         target.pointee.incoming = UInt32(number)
@@ -130,7 +135,7 @@ final class Translator {
     func flush() {
         hot = Emitter(firstPlace)
         cold = Emitter(code.writable + Self.hotSize)
-        exitCount = 1
+        exitCount = Self.firstExit
         generation += 1
         isStale = false
         JumpCache.clear(cpu)
