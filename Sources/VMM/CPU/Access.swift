@@ -192,7 +192,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return false
             }
         }
-        let linear = (offset &+ pointee.segments.2.base) & pointee.linearMask
+        let linear = (offset &+ stackBase) & pointee.linearMask
         guard write(value, linear: linear, op, stack: true) else { return false }
         setGPR(Register.rsp, (rsp & ~mask) | offset)
         return true
@@ -208,9 +208,12 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return nil
             }
         }
-        let linear = (offset &+ pointee.segments.2.base) & pointee.linearMask
+        let linear = (offset &+ stackBase) & pointee.linearMask
         return read(T.self, linear: linear, op, stack: true)
     }
+
+    /// What stack addresses are relative to: 64-bit code ignores the base that SS may still have from compatibility mode.
+    @inline(__always) private var stackBase: UInt64 { is64Bit ? 0 : pointee.segments.2.base }
 
     /// Adds to RSP, at the width of the stack.
     @inline(__always) package func adjustStack(by bytes: UInt64) {
