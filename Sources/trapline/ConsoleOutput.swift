@@ -1,3 +1,4 @@
+import Glibc
 import VMM
 
 /// The texts on the console that end a run.
@@ -23,9 +24,17 @@ final class ConsoleOutput {
     private static let flushSize = 4096
 
     private var buffer: [UInt8] = []
+<<<<<<< HEAD
+    private var stopMatcher: TextMatcher?
+    private var failMatcher: TextMatcher?
+    /// Why standard output can no longer be written: the first `errno`.
+    private(set) var failure: Int32?
+    var isBroken: Bool { failure != nil }
+=======
     private var texts: ConsoleTexts
     /// Standard output can no longer be written.
     private(set) var isBroken = false
+>>>>>>> lockstep
 
     init(_ texts: ConsoleTexts) { self.texts = texts }
 
@@ -39,7 +48,7 @@ final class ConsoleOutput {
 
     func flush() {
         guard !buffer.isEmpty else { return }
-        if !isBroken { isBroken = !FileDescriptor.standardOutput.writeAll(buffer) }
+        if !isBroken && !FileDescriptor.standardOutput.writeAll(buffer) { failure = errno }
         buffer.removeAll(keepingCapacity: true)
     }
 }

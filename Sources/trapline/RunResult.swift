@@ -12,13 +12,16 @@ struct RunResult {
     private let virtualNanoseconds: UInt64
     private let seconds: Double
     private let address: UInt64
+    /// The `errno` of standard output, if it could not be written.
+    private let outputFailure: Int32?
     private let post: (UInt8, UInt8)
     private let eventCounts: [(String, UInt64)]
     private let engine: EngineChoice
     private let configuration: MachineConfiguration
 
-    init(machine: Machine, outcome: Outcome, options: RunOptions, seconds: Double) {
+    init(machine: Machine, outcome: Outcome, outputFailure: Int32?, options: RunOptions, seconds: Double) {
         self.outcome = outcome
+        self.outputFailure = outputFailure
         self.seconds = seconds
         screen = machine.devices.screen
         digest = machine.digest
@@ -48,6 +51,9 @@ struct RunResult {
 
     private var explanation: String {
         let place = "0x" + String(address, radix: 16)
+        if let outputFailure {
+            return "standard output could not be written (\(CommandError.text(outputFailure))) by \(place)"
+        }
         return switch outcome {
         case .powerOff: "the guest powered off"
         case .reset: "the guest asked for a reset at \(place)"

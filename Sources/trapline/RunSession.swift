@@ -61,7 +61,10 @@ final class RunSession {
         Terminal.restore()
         output.flush()
         debugConsole?.flush()
-        return RunResult(machine: machine, outcome: outcome, options: options, seconds: HostClock.seconds - started)
+        // However the guest ended, a run whose console is incomplete is no success.
+        return RunResult(
+            machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
+            options: options, seconds: HostClock.seconds - started)
     }
 
     private func loop() -> Outcome {

@@ -168,6 +168,7 @@ package struct FormGenerator {
                 ZYDIS_MNEMONIC_CLI, ZYDIS_MNEMONIC_STI, ZYDIS_MNEMONIC_LGDT, ZYDIS_MNEMONIC_RSM, ZYDIS_MNEMONIC_INT1,
                 ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2,
             ].contains(decoder.mnemonic)
+            || testedModel.refuses(decoder.instruction.pointee)
     }
 
     /// Identifies the form of the instruction that the decoder holds.

@@ -175,6 +175,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         Unmanaged<Processor>.fromOpaque(pointee.processor).takeUnretainedValue()
     }
 
+    /// The same without reference counting, for what runs often.
+    @inline(__always) package func withProcessor<R>(_ body: (Processor) -> R) -> R {
+        Unmanaged<Processor>.fromOpaque(pointee.processor)._withUnsafeGuaranteedRef(body)
+    }
+
     // MARK: Positions inside a block
 
     /// RIP of an operation of the running block.

@@ -85,6 +85,7 @@ extension Processor {
         defer { clock.count = cpu.pointee.count }
         cpu.pointee.count = clock.count
         stopRequested = false
+        let translator = blocks.translator
         while true {
             cpu.restorePatched()
             cpu.pointee.position = cpu.pointee.count
@@ -103,7 +104,7 @@ extension Processor {
             if cpu.pointee.halted { return .halted }
             if needsStep {
                 step()
-            } else if let translator = blocks.translator, cpu.pointee.dataCache != dataCaches.disabled {
+            } else if let translator, cpu.pointee.dataCache != dataCaches.disabled {
                 runTranslated(translator)
             } else {
                 runBlocks()
@@ -336,7 +337,8 @@ extension Processor {
 extension UnsafeMutablePointer where Pointee == CPUState {
     /// The head of a block whose one instruction crosses a page end.
     func enterCrossingBlock(_ op: OperationPointer) -> Next {
-        guard processor.crossingBlockHolds(op) else { return nil }
+        guard pointee.count &+ UInt64(op.pointee.remaining) <= pointee.deadline else { return nil }
+        guard withProcessor({ $0.crossingBlockHolds(op) }) else { return nil }
         return enterBlockWithinLimit(op)
     }
 }

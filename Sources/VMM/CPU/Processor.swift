@@ -77,7 +77,10 @@ package final class Processor: Archivable {
         cpu.pointee.blockArena = blocks.arena
         cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
         cpu.pointee.dataCache = dataCaches.supervisor
-        if engine == .translator { blocks.translator = Translator(cpu: cpu, blocks: blocks, memory: memory) }
+        if engine == .translator {
+            blocks.translator = Translator(cpu: cpu, blocks: blocks, memory: memory)
+            blocks.translator?.countsNanoseconds = clock.instructionsPerMicrosecond == 1000
+        }
         memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }
         memory.onMapChange = { [unowned self] range in
             blocks.invalidate(pages: range, cpu)
@@ -131,6 +134,7 @@ package final class Processor: Archivable {
         guard enabled != a20Enabled else { return }
         a20Enabled = enabled
         physicalMask = ((1 << model.physicalAddressBits) - 1) & (enabled ? ~0 : ~(1 << 20))
+        blocks.translator?.isStale = true
         mapChanged()
     }
 

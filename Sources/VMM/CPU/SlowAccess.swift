@@ -123,7 +123,8 @@ extension Processor {
     /// #AC(0) at CPL 3 with CR0.AM and EFLAGS.AC.
     private func checkAlignment(_ linear: UInt64, _ size: Int, _ kind: AccessKind, _ cpl: UInt8) -> Bool {
         guard cpl == 3, cpu.pointee.cr0 & CR0.am != 0, cpu.pointee.flags & RFlags.ac != 0, !kind.contains(.system),
-            size.nonzeroBitCount == 1, size <= 8, linear & UInt64(size - 1) != 0
+            size.nonzeroBitCount == 1, size <= (cpu.processor.model.checksAlignment128 ? 16 : 8),
+            linear & UInt64(size - 1) != 0
         else { return true }
         cpu.setFault(ExceptionVector.ac, code: 0)
         return false

@@ -54,8 +54,15 @@ enum StateOffset {
 
     static let count = of(\.count), deadline = of(\.deadline), blockRIP = of(\.blockRIP), patched = of(\.patched)
     static let flagResult = of(\.flagResult), flagCarries = of(\.flagCarries), hostFlags = of(\.hostFlags)
+    static let events = of(\.events), eventCount = of(\.eventCount), eventCapacity = of(\.eventCapacity)
+    static let cr4 = of(\.cr4), cpl = of(\.cpl), tscOffset = of(\.tscOffset), tscAux = of(\.tscAux)
+    static let fetchEntries = of(\.fetchEntries)
+    static let idleNanoseconds = of(\.idleNanoseconds)
     static let blockArena = of(\.blockArena), scratch = at(CPU_OFFSET_SCRATCH)
     static let flagTable = at(CPU_REGION_FLAGS), jumpCache = at(CPU_REGION_JUMP_CACHE)
+
+    /// The counter of a kind of event.
+    static func eventCounter(_ kind: UInt8) -> Int32 { of(\.eventCounts) + Int32(kind) * 8 }
 
     /// The private data cache of a privilege.
     static func dataCache(user: Bool) -> Int32 {

@@ -5,6 +5,8 @@ enum Form: UInt8 {
     /// Calls the interpreter's handler: every sensitive instruction, and whatever is not worth code of its own.
     case handler
     case nothing
+    /// Sensitive instructions that loops wait with.
+    case pause, timestamp
     case arithmetic, test, move, extend, loadAddress, not, negate, increment, decrement
     case shift, shiftByCL, push, pop, leave, exchange, exchangeAdd, compareExchange
     case multiplyTo, multiply, divide, bitTest, bitScan, byteSwap, convert, set, conditionalMove, carry
@@ -74,7 +76,7 @@ struct GuestInstruction {
     /// Whether the flags as they are before it can be seen if it faults, or by the handler that does it.
     var observesFlags: Bool {
         switch form {
-        case .handler, .divide, .push, .pop, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf: true
+        case .handler, .pause, .timestamp, .divide, .push, .pop, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf: true
         default: destination.isMemory || source.isMemory
         }
     }

@@ -15,9 +15,20 @@ struct InstructionReader {
     static func read(_ decoding: Decoding, rip: UInt64) -> GuestInstruction {
         var reader = InstructionReader(
             decoding: decoding, rip: rip, result: GuestInstruction(op: decoding.op))
-        guard decoding.op.pointee.kind == EventKind.none.rawValue, reader.readOperands(), reader.readForm()
-        else { return GuestInstruction(op: decoding.op) }
-        return reader.result
+        let isKnown =
+            decoding.op.pointee.kind == EventKind.none.rawValue
+            ? reader.readOperands() && reader.readForm() : reader.readWaiting()
+        return isKnown ? reader.result : GuestInstruction(op: decoding.op)
+    }
+
+    /// The sensitive instructions that have code of their own.
+    private mutating func readWaiting() -> Bool {
+        switch decoding.mnemonic {
+        case ZYDIS_MNEMONIC_PAUSE: return form(.pause)
+        case ZYDIS_MNEMONIC_RDTSC: return form(.timestamp, 0)
+        case ZYDIS_MNEMONIC_RDTSCP: return form(.timestamp, 1)
+        default: return false
+        }
     }
 
     // MARK: Operands

@@ -8,6 +8,8 @@ extension Translator {
         switch instruction.form {
         case .nothing: break
         case .handler: emitHandler()
+        case .pause: emitPause()
+        case .timestamp: emitTimestamp()
         case .arithmetic: emitArithmetic()
         case .test: emitTest()
         case .move: emitMove()
@@ -46,7 +48,7 @@ extension Translator {
         }
     }
 
-    private func emitHandler() {
+    func emitHandler() {
         saveFlags()
         emitHandlerCall(&hot, index)
         flags = FlagState()

@@ -4,10 +4,11 @@ import CEngine
 extension Processor {
     /// Runs blocks until the machine must be looked at. RIP, count and flags are in the state then.
     func runTranslated(_ translator: Translator) {
+        cpu.pointee.idleNanoseconds = clock.idleNanoseconds
         var exit = 0
         var generation = translator.generation
         while true {
-            if translator.isFull { blocks.flush() }
+            if translator.mustFlush { blocks.flush() }
             guard let head = cpu.findBlock() ?? fetchInTime() else { return }
             let block = BlockCache.block(ofHead: head)
             guard block.pointee.code != 0 || heat(block, translator) else {
@@ -18,12 +19,19 @@ extension Processor {
             guard cpu.pointee.count &+ UInt64(block.pointee.instructionCount) <= cpu.pointee.deadline else {
                 return finishPartial(head)
             }
+            if block.pointee.secondPage != ~0 && !crossingBlockHolds(head) { return }
             JumpCache.insert(block.pointee.rip, block.pointee.mode, translator.executable(block), cpu)
             if exit != 0 && generation == translator.generation { translator.link(exit, to: block) }
+            let before = cpu.pointee.count
             exit = translator.run(block)
             if exit == 0 { return }
             generation = translator.generation
             cpu.pointee.rip = translator.exits[exit].rip
+            if block.pointee.secondPage != ~0 && cpu.pointee.count == before && cpu.pointee.rip == block.pointee.rip {
+                // Its code rests on another entry of the TLB than the one that leads there now.
+                translator.unlink(block)
+                block.pointee.heat = 0
+            }
         }
     }
 
@@ -43,9 +51,7 @@ extension Processor {
             block.pointee.heat += 1
             return false
         }
-        guard Translator.handles(block.pointee.mode), block.pointee.secondPage == ~0, block.pointee.isAlive else {
-            return false
-        }
+        guard Translator.handles(block.pointee.mode), block.pointee.isAlive else { return false }
         return translator.translate(block, &builder)
     }
 

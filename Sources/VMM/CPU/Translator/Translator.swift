@@ -23,6 +23,8 @@ struct CodeExit {
 final class Translator {
     /// Blocks are translated when they have been entered so often.
     var threshold: UInt16 = 16
+    /// Whether a count is a nanosecond, so that translated code can read the time-stamp counter.
+    var countsNanoseconds = false
     /// Blocks translated so far, for statistics.
     private(set) var translated: UInt64 = 0
     /// How often all code was forgotten: numbers of exits are good within one generation.
@@ -128,12 +130,16 @@ final class Translator {
         cold = Emitter(code.writable + Self.hotSize)
         exitCount = 1
         generation += 1
+        isStale = false
         JumpCache.clear(cpu)
     }
 
-    /// Whether another block may not fit.
-    var isFull: Bool {
-        code.writable + Self.hotSize - hot.place < Self.mostBytes
+    /// All code rests on something that has changed, and is to go before any runs.
+    var isStale = false
+
+    /// Whether all code must go: it is stale, or another block may not fit.
+    var mustFlush: Bool {
+        isStale || code.writable + Self.hotSize - hot.place < Self.mostBytes
             || code.writable + code.size - cold.place < Self.mostBytes
             || Self.exitCapacity - exitCount < 2 * BlockBuilder.maximumInstructions
     }
@@ -146,11 +152,19 @@ final class Translator {
         guard let page = memory.readPage(block.pointee.physical) else { return false }
         self.block = block
         count = Int(block.pointee.instructionCount)
-        builder.read(
-            block, bytes: UnsafeRawPointer(page + Int(block.pointee.physical & ~pageMask)), into: instructions)
+        let bytes = UnsafeRawPointer(page + Int(block.pointee.physical & ~pageMask))
+        var condition: CrossingCondition?
+        if block.pointee.secondPage == ~0 {
+            builder.read(block, bytes: bytes, into: instructions)
+        } else {
+            condition = CrossingCondition(block.pointee, cpu)
+            guard condition != nil, let second = memory.readPage(block.pointee.secondPage) else { return false }
+            readCrossing(bytes, UnsafeRawPointer(second), &builder)
+        }
         FlagLiveness.analyze(instructions, count: count)
         flags = FlagState()
         let start = hot.place
+        if let condition { emitCrossingCheck(condition) }
         emitHead()
         for index in 0..<count {
             self.index = index
@@ -161,6 +175,19 @@ final class Translator {
         block.pointee.code = UInt32(start - code.writable)
         translated += 1
         return true
+    }
+
+    /// Reads the one instruction of a block that begins at `first` and goes on at `second`, on another page.
+    private func readCrossing(_ first: UnsafeRawPointer, _ second: UnsafeRawPointer, _ builder: inout BlockBuilder) {
+        let length = Int(block.pointee.byteLength)
+        let onFirst = Int(pageSize - (block.pointee.physical & ~pageMask))
+        withUnsafeTemporaryAllocation(byteCount: length, alignment: 1) { bytes in
+            bytes.baseAddress!.copyMemory(from: first, byteCount: min(length, onFirst))
+            if length > onFirst {
+                (bytes.baseAddress! + onFirst).copyMemory(from: second, byteCount: length - onFirst)
+            }
+            builder.read(block, bytes: UnsafeRawPointer(bytes.baseAddress!), into: instructions)
+        }
     }
 
     /// Charges the block's instructions, or leaves if the deadline comes before their end.
