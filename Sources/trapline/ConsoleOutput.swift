@@ -24,17 +24,10 @@ final class ConsoleOutput {
     private static let flushSize = 4096
 
     private var buffer: [UInt8] = []
-<<<<<<< HEAD
-    private var stopMatcher: TextMatcher?
-    private var failMatcher: TextMatcher?
+    private var texts: ConsoleTexts
     /// Why standard output can no longer be written: the first `errno`.
     private(set) var failure: Int32?
     var isBroken: Bool { failure != nil }
-=======
-    private var texts: ConsoleTexts
-    /// Standard output can no longer be written.
-    private(set) var isBroken = false
->>>>>>> lockstep
 
     init(_ texts: ConsoleTexts) { self.texts = texts }
 

@@ -3,22 +3,16 @@ import VMM
 
 /// Decodes as the modelled CPU does: extensions that the CPU lacks are off in Zydis, so that the older instruction in
 /// their place is seen. One instruction is held at a time.
-<<<<<<< HEAD:Tests/hostdiff/Decoder.swift
-final class Decoder {
+package final class Decoder {
     private let decoder: ModelDecoder
     /// Has every extension that Zydis knows.
     private let full: ModelDecoder
-=======
-package final class Decoder {
-    private var decoder = ZydisDecoder()
->>>>>>> lockstep:Tests/DifferentialSupport/Decoder.swift
     /// The instruction decoded last and its operands, owned by this object.
     package let instruction = UnsafeMutablePointer<ZydisDecodedInstruction>.allocate(capacity: 1)
     package let operands = UnsafeMutablePointer<ZydisDecodedOperand>.allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
     private var formatter = ZydisFormatter()
 
-<<<<<<< HEAD:Tests/hostdiff/Decoder.swift
-    init(_ mode: CodeMode) {
+    package init(_ mode: CodeMode) {
         let (machineMode, width) =
             switch mode {
             case .bits64: (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
@@ -27,32 +21,12 @@ package final class Decoder {
             }
         decoder = ModelDecoder(machineMode, width, model: testedModel)
         full = ModelDecoder(machineMode, width, model: testedModel, extensions: true)
-=======
-    package init(_ mode: CodeMode) {
-        switch mode {
-        case .bits64: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
-        case .bits32: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32)
-        case .bits16: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16)
-        }
-        for absent in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-        ] {
-            ZydisDecoderEnableMode(&decoder, absent, 0)
-        }
-        ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, testedModel.usesAMDBranches ? 1 : 0)
->>>>>>> lockstep:Tests/DifferentialSupport/Decoder.swift
         ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL)
     }
 
     /// Decodes the instruction at the start of `bytes`; false if there is none.
-<<<<<<< HEAD:Tests/hostdiff/Decoder.swift
-    func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        let status = decoder.decode(bytes, instruction, operands)
-=======
     package func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        let status = ZydisDecoderDecodeFull(&decoder, bytes.baseAddress, bytes.count, instruction, operands)
->>>>>>> lockstep:Tests/DifferentialSupport/Decoder.swift
+        let status = decoder.decode(bytes, instruction, operands)
         guard status & 0x8000_0000 == 0 else { return false }
         let raw = instruction.pointee.raw
         // Zydis 4.0 takes SIB base 101 without ModRM.mod for R13D where it is a displacement.
@@ -67,22 +41,8 @@ package final class Decoder {
     }
 
     /// Whether the bytes are no instruction even with every extension that Zydis knows.
-<<<<<<< HEAD:Tests/hostdiff/Decoder.swift
-    func rejects(_ bytes: [UInt8]) -> Bool {
-        bytes.withUnsafeBytes { full.decode($0, instruction, operands) & 0x8000_0000 != 0 }
-=======
     package func rejects(_ bytes: [UInt8]) -> Bool {
-        var full = decoder
-        for mode in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-        ] {
-            ZydisDecoderEnableMode(&full, mode, 1)
-        }
-        return bytes.withUnsafeBytes {
-            ZydisDecoderDecodeFull(&full, $0.baseAddress, $0.count, instruction, operands) & 0x8000_0000 != 0
-        }
->>>>>>> lockstep:Tests/DifferentialSupport/Decoder.swift
+        bytes.withUnsafeBytes { full.decode($0, instruction, operands) & 0x8000_0000 != 0 }
     }
 
     package var operandCount: Int { Int(instruction.pointee.operand_count) }

@@ -1,3 +1,4 @@
+import CHostCPU
 import CZydis
 
 /// Which instructions are not compared with the host, and why. Everything else that the CPU model has is.
@@ -12,14 +13,10 @@ package enum Exclusions {
             text:
                 "after F3, where the host may run TZCNT, LZCNT or RDSSP; BSF and BSR are compared in 64-bit code, where the "
                 + "host gets them without it")
-<<<<<<< HEAD:Tests/hostdiff/Exclusions.swift
-        static let condition = Reason(
+        package static let condition = Reason(
             text: "after F2 or F3, which is reserved there (APM volume 3, 1.2.6), and turns the condition on AMD's "
                 + "processors")
-        static let elision = Reason(text: "locked and after F2 or F3, which begins a lock elision on the host")
-=======
         package static let elision = Reason(text: "locked and after F2 or F3, which begins a lock elision on the host")
->>>>>>> lockstep:Tests/DifferentialSupport/Exclusions.swift
     }
 
     private static let mnemonics: [(Reason, [ZydisMnemonic])] = [
@@ -63,7 +60,7 @@ package enum Exclusions {
             return .newer
         }
         let isLoop = [ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE].contains(decoder.mnemonic)
-        if isLoop && (isRep || isRepne) && AMDMasks.hostIsAMD { return .condition }
+        if isLoop && (isRep || isRepne) && hostcpu_is_amd() { return .condition }
         let locks =
             decoder.has(Decoder.Attribute.hasLock)
             || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG && decoder.operands[0].isMemory

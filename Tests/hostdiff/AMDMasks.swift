@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// What is not compared on AMD hosts alone. The engine keeps one order of faults, which is that of Intel's processors,
 /// where both manuals call the order of faults of one instruction implementation-dependent (SDM volume 3, 6.9; APM
