@@ -215,6 +215,8 @@ final class BlockCache {
         let second = Int(dead.pointee.secondPage / pageSize)
         if dead.pointee.secondPage != ~0 && second < frameCount && second != frame { unlinkFrame(slot, second) }
         dead.pointee.isAlive = false
+        // A repeated instruction of the block is begun again by its new bytes.
+        cpu.pointee.deadline = 0
         if dead.pointee.code != 0 { translator?.unlink(dead) }
         let head = BlockCache.head(dead)
         head.pointee.handler = { _, _ in nil }

@@ -53,7 +53,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         processor.modeChanged()
     }
 
-    /// Linear address of the next instruction, valid between blocks.
+    /// Linear address of the next instruction between blocks, and of the running one in what it reports.
     package var nextLinearAddress: UInt64 { linearRIP }
 
     private func isFlat(_ mode: UInt32) -> Bool {

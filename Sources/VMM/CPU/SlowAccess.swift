@@ -74,9 +74,10 @@ extension Processor {
         var count: Int
     }
 
-    /// Makes the position exact for whatever the access reports or a device reads.
+    /// Makes the position and RIP exact for whatever the access reports or a device reads.
     private func enter(_ op: OperationPointer) {
         let position = cpu.count(before: op)
+        cpu.pointee.rip = cpu.rip(of: op)
         cpu.pointee.position = position
         clock.count = position
     }
@@ -213,7 +214,7 @@ extension Processor {
                 memcpyIn(bytes, value, done, size)
             }
             cpu.emit(
-                write ? .mmioWrite : .mmioRead, address: cpu.pointee.rip, operand: address, value: value,
+                write ? .mmioWrite : .mmioRead, address: cpu.nextLinearAddress, operand: address, value: value,
                 size: UInt8(size))
             done += size
         }

@@ -88,13 +88,14 @@ enum SensitiveInstructions {
         let kind = op.pointee.kind
         let position = cpu.count(before: op)
         cpu.pointee.position = position
+        cpu.pointee.rip = cpu.rip(of: op)
         guard cpu.pointee.events != nil else {
             let next = inner(cpu, op)
             if happened(cpu) { cpu_event_count(cpu, Int32(kind)).pointee &+= 1 }
             return next
         }
         let ring = cpu.pointee.cpl
-        let address = (cpu.pointee.segments.1.base &+ cpu.rip(of: op)) & cpu.pointee.linearMask
+        let address = cpu.nextLinearAddress
         let operand = operandBefore(cpu, op)
         let next = inner(cpu, op)
         if happened(cpu) {

@@ -37,7 +37,10 @@ extension Processor {
     /// The block at RIP after whatever it takes, unless the run ends before its first instruction: a page walk that
     /// nothing executed may not be seen.
     private func fetchInTime() -> OperationPointer? {
-        cpu.pointee.count < cpu.pointee.deadline ? fetchBlock() : nil
+        guard cpu.pointee.count < cpu.pointee.deadline else { return nil }
+        cpu.pointee.position = cpu.pointee.count
+        clock.count = cpu.pointee.count
+        return fetchBlock()
     }
 
     /// Counts that `block` is entered, and translates it when it is hot.
