@@ -15,10 +15,17 @@ extension Translator {
 
     /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's.
     private func probeVector(write: Bool) {
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: 16, write: write)
         if current.isAligned {
-            hot.test(.register(.address), size: 1, constant: 15)
+            // Flags are lost to the test as to a probe.
+            loseHostFlags(live: RFlags.arithmetic)
+            if current.groupOffset != 0 {
+                hot.loadAddress(.first, .memory(.address, current.groupOffset))
+                hot.test(.register(.first), size: 1, constant: 15)
+            } else {
+                hot.test(.register(.address), size: 1, constant: 15)
+            }
             misses.append(hot.jump(if: Condition.notEqual))
         }
     }
@@ -73,7 +80,7 @@ extension Translator {
         guard case .vector(let destination) = instruction.destination else { return }
         switch instruction.source {
         case .memory:
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: false)
             hot.load(.second, size: size, memoryOperand)
         case .register(let number): hot.load(.second, size: size, operand(number))
@@ -93,7 +100,7 @@ extension Translator {
             write(destination, size: size, .second)
             return
         }
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: size, write: true)
         hot.load(.second, size: size, .state(StateOffset.xmm(source)))
         hot.store(memoryOperand, size: size, .second)
