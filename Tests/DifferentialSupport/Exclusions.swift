@@ -44,6 +44,8 @@ package enum Exclusions {
         ),
     ]
 
+    private static let hostIsAMD = hostcpu_is_amd()
+
     private static let byMnemonic: [UInt32: Reason] = Dictionary(
         uniqueKeysWithValues: mnemonics.flatMap { reason, list in list.map { ($0.rawValue, reason) } })
 
@@ -60,7 +62,7 @@ package enum Exclusions {
             return .newer
         }
         let isLoop = [ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE].contains(decoder.mnemonic)
-        if isLoop && (isRep || isRepne) && hostcpu_is_amd() { return .condition }
+        if isLoop && (isRep || isRepne) && hostIsAMD { return .condition }
         let locks =
             decoder.has(Decoder.Attribute.hasLock)
             || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG && decoder.operands[0].isMemory

@@ -14,8 +14,9 @@ package struct AccessKind: OptionSet {
 
 package let pageSize: UInt64 = 4096
 package let pageMask: UInt64 = ~4095
-/// Entries of the private data cache (per privilege) and of the modelled 4-KB TLB, which it shadows.
-package let dataCacheEntries: UInt64 = 1024
+/// Entries of the private data cache of a privilege. It holds pages of what the modelled TLB holds, of which large pages
+/// reach far, so there are more than the TLB has 4-KB entries.
+package let dataCacheEntries = UInt64(CPU_DATA_CACHE_ENTRIES)
 
 // Operand access. The fast path probes the private cache of the modelled TLB and touches guest RAM in place; anything
 // else (miss, page crossing, MMIO, page holding decoded code, breakpoints, watched pages) takes a slow path in
@@ -192,7 +193,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return false
             }
         }
-        let linear = (offset &+ stackBase) & pointee.linearMask
+        let linear = (offset &+ pointee.stackBase) & pointee.linearMask
         guard write(value, linear: linear, op, stack: true) else { return false }
         setGPR(Register.rsp, (rsp & ~mask) | offset)
         return true
@@ -208,12 +209,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return nil
             }
         }
-        let linear = (offset &+ stackBase) & pointee.linearMask
+        let linear = (offset &+ pointee.stackBase) & pointee.linearMask
         return read(T.self, linear: linear, op, stack: true)
     }
-
-    /// What stack addresses are relative to: 64-bit code ignores the base that SS may still have from compatibility mode.
-    @inline(__always) private var stackBase: UInt64 { is64Bit ? 0 : pointee.segments.2.base }
 
     /// Adds to RSP, at the width of the stack.
     @inline(__always) package func adjustStack(by bytes: UInt64) {

@@ -45,8 +45,8 @@ final class BlockCache {
     private let codeMap: CodeMap
     private let frameCount: Int
     private var used = 1
-    /// What has code for some of the blocks.
-    var translator: Translator?
+    /// What has code for some of the blocks: the processor's.
+    unowned(unsafe) var translator: Translator?
     /// Blocks decoded so far, for statistics.
     private(set) var built: UInt64 = 0
 

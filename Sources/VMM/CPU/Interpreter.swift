@@ -85,7 +85,6 @@ extension Processor {
         defer { clock.count = cpu.pointee.count }
         cpu.pointee.count = clock.count
         stopRequested = false
-        let translator = blocks.translator
         while true {
             cpu.restorePatched()
             cpu.pointee.position = cpu.pointee.count

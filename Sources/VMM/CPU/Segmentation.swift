@@ -49,6 +49,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.mode = mode
         pointee.linearMask = is64 ? ~0 : 0xffff_ffff
         pointee.stackMask = is64 ? ~0 : mode & ModeKey.stack32 != 0 ? 0xffff_ffff : 0xffff
+        pointee.stackBase = is64 ? 0 : pointee.segments.2.base
         processor.modeChanged()
     }
 

@@ -131,6 +131,22 @@ extension Processor {
         return false
     }
 
+    /// Has the page of `linear` in the private cache for `op`, which accesses it next.
+    /// - Returns: false, with no fault recorded, if it cannot be there.
+    func fillDataCache(_ linear: UInt64, write: Bool, _ op: OperationPointer) -> Bool {
+        guard !cpu.is64Bit || isCanonical(linear) else { return false }
+        enter(op)
+        guard let physical = translate(linear, write ? [.write] : [], cpl: cpu.pointee.cpl) else {
+            // The operation meets it again.
+            cpu.pointee.pending &= ~PendingFlags.fault
+            return false
+        }
+        if cpu.pointee.events != nil { touch(physical) }
+        fillCache(linear, physical, cpl: cpu.pointee.cpl)
+        let entry = cpu.pointee.dataCache[DataCaches.index(linear)]
+        return (write ? entry.writeTag : entry.readTag) == linear & pageMask
+    }
+
     /// Mirrors the TLB entry that now translates `linear` in the private cache, with the rights it gives there.
     private func fillCache(_ linear: UInt64, _ physical: UInt64, cpl: UInt8) {
         guard let page = memory.readPage(physical) else { return }

@@ -124,9 +124,29 @@ extension Translator {
         } else if case .register(let number) = current.destination {
             hot.load(.rax, size: width, operand(number))
         }
-        probeJumpCache()
-        if current.form == .callIndirect { emitPushOfNextRIP() }
+        let missing = probeJumpCache()
+        if current.form == .callIndirect {
+            misses += missing
+            emitPushOfNextRIP()
+        } else {
+            emitExit(missing)
+        }
         hot.jump(through: .register(.second))
+    }
+
+    /// Leaves for the RIP in RAX, having dropped `bytes` from the stack; one that is not canonical is the handler's.
+    private func emitExit(_ sites: [JumpSite], dropping bytes: Int32 = 0) {
+        for site in sites { site.lead(to: cold.place) }
+        if is64 {
+            cold.move(.first, .rax)
+            cold.shift(4, .register(.first), by: 16)
+            cold.shift(7, .register(.first), by: 16)
+            cold.arithmetic(ArithmeticNumber.cmp, .first, .register(.rax))
+            misses.append(cold.jump(if: Condition.notEqual))
+        }
+        cold.store(.state(StateOffset.rip), .rax)
+        if bytes != 0 { cold.loadAddress(rsp, size: width, .memory(rsp, bytes)) }
+        emitStub(Self.exitToRIP)
     }
 
     func emitReturn() {
@@ -134,28 +154,31 @@ extension Translator {
         hot.move(.address, rsp, size: width)
         probeLinear(size: width, write: false)
         hot.load(.rax, size: width, memoryOperand)
-        probeJumpCache()
-        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width) + Int32(current.immediate)))
+        let bytes = Int32(width) + Int32(current.immediate)
+        emitExit(probeJumpCache(), dropping: bytes)
+        hot.loadAddress(rsp, size: width, .memory(rsp, bytes))
         hot.jump(through: .register(.second))
     }
 
-    /// R14 ← the code of the block at the RIP in RAX; if it is not at hand, the branch is done by its handler. RDX is lost.
-    private func probeJumpCache() {
+    /// R14 ← the code of the block at the RIP in RAX. RDX is lost.
+    /// - Returns: the jumps that are taken if it is not at hand.
+    private func probeJumpCache() -> [JumpSite] {
         let table = StateOffset.jumpCache
         hot.move(.first, .rax, size: 4)
-        hot.shift(5, .register(.first), size: 4, by: 6)
+        hot.shift(5, .register(.first), size: 4, by: JumpCache.shift)
         hot.move(.second, .rax, size: 4)
-        hot.arithmetic(ArithmeticNumber.and, .register(.second), size: 4, constant: 63)
+        hot.arithmetic(ArithmeticNumber.and, .register(.second), size: 4, constant: Int32(JumpCache.mask))
         hot.arithmetic(ArithmeticNumber.xor, .first, size: 4, .register(.second))
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: Int32(JumpCache.entries - 1))
         hot.shift(4, .register(.first), size: 4, by: 4)
         hot.arithmetic(ArithmeticNumber.cmp, .rax, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.rip))
-        misses.append(hot.jump(if: Condition.notEqual))
+        let otherRIP = hot.jump(if: Condition.notEqual)
         hot.arithmetic(
             ArithmeticNumber.cmp, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.mode), size: 4,
             constant: Int32(bitPattern: block.pointee.mode))
-        misses.append(hot.jump(if: Condition.notEqual))
+        let otherMode = hot.jump(if: Condition.notEqual)
         hot.load(.second, size: 4, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.code))
+        return [otherRIP, otherMode]
     }
 
     // MARK: The stack

@@ -26,7 +26,6 @@ extension Processor {
             exit = translator.run(block)
             if exit == 0 { return }
             generation = translator.generation
-            cpu.pointee.rip = translator.exits[exit].rip
             if block.pointee.secondPage != ~0 && cpu.pointee.count == before && cpu.pointee.rip == block.pointee.rip {
                 // Its code rests on another entry of the TLB than the one that leads there now.
                 translator.unlink(block)

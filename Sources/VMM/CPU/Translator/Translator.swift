@@ -41,9 +41,12 @@ final class Translator {
     let thunks: Thunks
     /// Where code begins after the thunks.
     private let firstPlace: UnsafeMutableRawPointer
-    /// Exits by number, from 1 on. One allocation of `exitCapacity`, owned here.
+    /// Exits by number. One allocation of `exitCapacity`, owned here.
     let exits: UnsafeMutablePointer<CodeExit>
-    var exitCount = 1
+    var exitCount = firstExit
+    /// The exit of indirect branches, which have put RIP into the state; the others count from `firstExit` on.
+    static let exitToRIP = 1
+    private static let firstExit = 2
     private typealias Enter = @convention(c) (CPU, UnsafeRawPointer) -> UInt32
     private let enterFunction: Enter
 
@@ -58,6 +61,8 @@ final class Translator {
     var index = 0
     /// Jumps of the current instruction to the stub that does it by its handler instead.
     var misses: [JumpSite] = []
+    /// Its probes of the data cache.
+    var probes: [Probe] = []
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
@@ -94,9 +99,11 @@ final class Translator {
     }
 
     /// Runs a block's code and what is linked to it.
-    /// - Returns: the number of the exit taken, or 0 if RIP is exact.
+    /// - Returns: the number of the exit taken, or 0 if the machine must be looked at. RIP and count are exact.
     @inline(__always) func run(_ block: BlockCache.BlockPointer) -> Int {
-        Int(enterFunction(cpu, executable(block)))
+        let exit = Int(enterFunction(cpu, executable(block)))
+        if exit > Self.exitToRIP { cpu.pointee.rip = exits[exit].rip }
+        return exit
     }
 
     /// Where a translated block's code is executed.
@@ -106,7 +113,7 @@ final class Translator {
 
     /// Makes exit `number` go to `target` directly from now on, if it may.
     func link(_ number: Int, to target: BlockCache.BlockPointer) {
-        guard let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
+        guard number >= Self.firstExit, let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
         site.lead(to: code.writable + Int(target.pointee.code))
         exits[number].nextIncoming = target.pointee.incoming
         target.pointee.incoming = UInt32(number)
@@ -128,7 +135,7 @@ final class Translator {
     func flush() {
         hot = Emitter(firstPlace)
         cold = Emitter(code.writable + Self.hotSize)
-        exitCount = 1
+        exitCount = Self.firstExit
         generation += 1
         isStale = false
         JumpCache.clear(cpu)
@@ -207,6 +214,8 @@ final class Translator {
 
     /// The stub by which `instructions[index]` is done by its handler when its code cannot; then on with the next.
     private func emitMisses() {
+        for probe in probes { emitFill(probe) }
+        probes.removeAll(keepingCapacity: true)
         guard !misses.isEmpty else { return }
         for site in misses { site.lead(to: cold.place) }
         misses.removeAll(keepingCapacity: true)
@@ -217,6 +226,20 @@ final class Translator {
             cold.flagsFromAX()
         }
         cold.jump(to: hot.place)
+    }
+
+    /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what is
+    /// not plain RAM is the handler's.
+    private func emitFill(_ probe: Probe) {
+        probe.site.lead(to: cold.place)
+        cold.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize))
+        misses.append(cold.jump(if: Condition.below))
+        cold.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, probe.tag))
+        let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
+        cold.move(.first, constant: slots | (probe.writes ? Thunks.fillWrites : 0))
+        cold.call(thunks.fill)
+        cold.jump(if: Condition.notEqual, to: probe.start)
+        misses.append(cold.jump())
     }
 
     /// Calls the handler of an instruction of the block.
