@@ -112,7 +112,7 @@ extension Translator {
     /// RAX ← host address of the stack slot below RSP.
     private func probePush() {
         hot.loadAddress(.address, size: width, .memory(rsp, Int32(-width)))
-        probeLinear(size: width, write: true)
+        probeLinear(size: width, write: true, stack: true)
     }
 
     /// JMP and CALL to a register's or a memory operand's value.
@@ -152,7 +152,7 @@ extension Translator {
     func emitReturn() {
         loseHostFlags(live: RFlags.arithmetic)
         hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
         hot.load(.rax, size: width, memoryOperand)
         let bytes = Int32(width) + Int32(current.immediate)
         emitExit(probeJumpCache(), dropping: bytes)
@@ -203,7 +203,7 @@ extension Translator {
         guard case .register(let destination) = current.destination else { return }
         loseHostFlags(live: RFlags.arithmetic)
         hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
         hot.load(.second, size: width, memoryOperand)
         hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width)))
         write(destination, size: width, .second)
@@ -212,7 +212,7 @@ extension Translator {
     func emitLeave() {
         loseHostFlags(live: RFlags.arithmetic)
         hot.move(.address, rbp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
         hot.loadAddress(rsp, size: width, .memory(rbp, Int32(width)))
         hot.load(rbp, size: width, memoryOperand)
     }

@@ -38,8 +38,11 @@ extension Translator {
     /// Leaves the host address of the current instruction's memory operand in RAX; RDX is lost, as are the host's flags.
     func probe(size: Int, write: Bool) {
         effectiveAddress()
-        probeLinear(size: size, write: write)
+        probeLinear(size: size, write: write, stack: usesStackSegment)
     }
+
+    /// Whether the memory operand is reached through SS.
+    var usesStackSegment: Bool { current.op.pointee.segment == UInt8(SegmentIndex.ss) }
 
     /// The linear address of the memory operand in RAX; RDX is lost. Flags stay unless a segment base is added.
     func effectiveAddress() {
@@ -90,11 +93,12 @@ extension Translator {
         /// Offset of the tag from the state register and RDX.
         let tag: Int32
         let writes: Bool
+        let isStack: Bool
     }
 
     /// Turns the linear address in RAX into a host address if the private cache has its page, and all `size` bytes are on
     /// it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
-    func probeLinear(size: Int, write: Bool) {
+    func probeLinear(size: Int, write: Bool, stack: Bool) {
         let start = UnsafeRawPointer(hot.place)
         let table = StateOffset.dataCache(user: block.pointee.mode & ModeKey.user != 0)
         let tag = MemoryLayout<DataCacheEntry>.offset(of: write ? \.writeTag : \.readTag).unsafelyUnwrapped
@@ -105,7 +109,9 @@ extension Translator {
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
         hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(size))
         probes.append(
-            Probe(start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write))
+            Probe(
+                start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write,
+                isStack: stack))
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
     }
 

@@ -21,6 +21,8 @@ struct Thunks {
     private(set) var fill = UnsafeRawPointer(bitPattern: 1)!
     /// Above any arena slot.
     static let fillWrites: UInt64 = 1 << 31
+    /// … and this for one of the stack.
+    static let fillIsStack: UInt64 = 1 << 30
 
     private static let calleeSaved: [HostRegister] = [.rbx, .rbp, .r12, .r13, .r14, .r15]
     /// PUSH takes 48 bytes and the return address 8: this much more makes a multiple of 16.
@@ -132,11 +134,13 @@ struct Thunks {
     private static let fillFunction: Fill = { cpu, linear, slots in
         let arena = cpu.pointee.blockArena
         let stride = MemoryLayout<Operation>.stride
-        let op = (arena + Int(slots & (fillWrites - 1)) * stride).assumingMemoryBound(to: Operation.self)
+        let op = (arena + Int(slots & (fillIsStack - 1)) * stride).assumingMemoryBound(to: Operation.self)
         let block = (arena + Int(slots >> 32) * stride).assumingMemoryBound(to: Block.self)
         cpu.pointee.blockRIP = block.pointee.rip
         // The walk may write to a page table that holds this very code.
-        return cpu.withProcessor { $0.fillDataCache(linear, write: slots & fillWrites != 0, op) }
+        var kind: AccessKind = slots & fillWrites != 0 ? [.write] : []
+        if slots & fillIsStack != 0 { kind.insert(.stack) }
+        return cpu.withProcessor { $0.fillDataCache(linear, kind, op) }
             && block.pointee.isAlive
     }
 

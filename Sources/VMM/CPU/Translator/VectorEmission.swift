@@ -13,14 +13,16 @@ extension Translator {
         hot.instruction(map0F: true, Self.movapsStore, size: 4, reg: 0, .state(StateOffset.xmm(number)))
     }
 
-    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's.
+    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's, before
+    /// anything is looked up for it.
     private func probeVector(write: Bool) {
         loseHostFlags(live: RFlags.arithmetic)
-        probe(size: 16, write: write)
+        effectiveAddress()
         if current.isAligned {
             hot.test(.register(.address), size: 1, constant: 15)
             misses.append(hot.jump(if: Condition.notEqual))
         }
+        probeLinear(size: 16, write: write, stack: usesStackSegment)
     }
 
     func emitVector() {
