@@ -18,10 +18,12 @@ struct RunResult {
     private let eventCounts: [(String, UInt64)]
     private let engine: EngineChoice
     private let configuration: MachineConfiguration
+    private let reportedEvents: UInt64?
 
-    init(machine: Machine, outcome: Outcome, outputFailure: Int32?, options: RunOptions, seconds: Double) {
+    init(machine: Machine, outcome: Outcome, outputFailure: Int32?, reportedEvents: UInt64?, options: RunOptions, seconds: Double) {
         self.outcome = outcome
         self.outputFailure = outputFailure
+        self.reportedEvents = reportedEvents
         self.seconds = seconds
         screen = machine.devices.screen
         digest = machine.digest
@@ -89,6 +91,7 @@ struct RunResult {
             ("virtual_ns", .integer(virtualNanoseconds)),
             ("digest", .string(digest.description)),
             ("events", .object(eventCounts.map { ($0, .integer($1)) })),
+            ("reported_events", reportedEvents.map { .integer($0) } ?? .null),
             ("wall_s", .number(seconds)),
             ("mips", .number(millionsPerSecond)),
             ("engine", .string(engine.rawValue)),

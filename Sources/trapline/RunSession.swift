@@ -12,6 +12,7 @@ final class RunSession {
     private let output: ConsoleOutput
     private let debugConsole: DebugConsole?
     private let trace: InstructionTrace?
+    private let sink: CountingSink?
     private let schedule: StopSchedule
     /// With both engines, the machine that is compared with this session's.
     private let lockstep: Lockstep?
@@ -36,6 +37,7 @@ final class RunSession {
         output = ConsoleOutput(texts)
         debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
         trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
+        sink = options.countEvents ? CountingSink() : nil
         connect()
     }
 
@@ -53,6 +55,7 @@ final class RunSession {
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
+        if let sink { machine.processor.attach(sink) }
     }
 
     func run() -> RunResult {
@@ -64,7 +67,13 @@ final class RunSession {
         // However the guest ended, a run whose console is incomplete is no success.
         return RunResult(
             machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
-            options: options, seconds: HostClock.seconds - started)
+            reportedEvents: reportedEvents, options: options, seconds: HostClock.seconds - started)
+    }
+
+    /// What the sink received, if there is one.
+    private var reportedEvents: UInt64? {
+        machine.processor.flushEvents()
+        return sink?.count
     }
 
     private func loop() -> Outcome {

@@ -47,8 +47,8 @@ extension Translator {
     /// The linear address of the memory operand in RAX; RDX is lost. Flags stay unless a segment base is added.
     func effectiveAddress() {
         let address = current.address
-        loadAddress(.address, address, size: address.width / 8)
-        guard address.segment >= 0 else { return }
+        loadAddress(.address, address, size: has(.addressMask) && is64 ? 8 : address.width / 8)
+        guard address.segment >= 0, !has(.segmentBase) else { return }
         let base = Emitter.Operand.state(StateOffset.segmentBase(address.segment))
         hot.arithmetic(ArithmeticNumber.add, .address, size: is64 ? 8 : 4, base)
     }
@@ -100,14 +100,14 @@ extension Translator {
     /// it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
     func probeLinear(size: Int, write: Bool, stack: Bool) {
         let start = UnsafeRawPointer(hot.place)
-        let table = StateOffset.dataCache(user: block.pointee.mode & ModeKey.user != 0)
-        let tag = MemoryLayout<DataCacheEntry>.offset(of: write ? \.writeTag : \.readTag).unsafelyUnwrapped
+        let table = StateOffset.dataCache(user: (block.pointee.mode & ModeKey.user != 0) != has(.privilege))
+        let tag = MemoryLayout<DataCacheEntry>.offset(of: write && !has(.writeRights) ? \.writeTag : \.readTag).unsafelyUnwrapped
         let page = MemoryLayout<DataCacheEntry>.offset(of: \.page).unsafelyUnwrapped
         hot.move(.first, .address, size: 4)
         hot.shift(5, .register(.first), size: 4, by: 7)
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
-        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(size))
+        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(has(.pageCross) ? 1 : size))
         probes.append(
             Probe(
                 start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write,

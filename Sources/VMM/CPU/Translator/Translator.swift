@@ -66,14 +66,19 @@ final class Translator {
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
-    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory) {
+    /// What a test has put in.
+    private let bug: TranslatorBug?
+    func has(_ bug: TranslatorBug) -> Bool { self.bug == bug }
+
+    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory, bug: TranslatorBug? = nil) {
         guard let code = CodeMemory(size: Self.hotSize + Self.coldSize) else { return nil }
         self.code = code
         self.cpu = cpu
         self.blocks = blocks
         self.memory = memory
+        self.bug = bug
         var emitter = Emitter(code.writable)
-        thunks = Thunks(&emitter)
+        thunks = Thunks(&emitter, bug: bug)
         Thunks.fillFlagTable(cpu)
         enterFunction = unsafeBitCast(code.run(thunks.enter), to: Enter.self)
         firstPlace = emitter.place
@@ -123,11 +128,11 @@ final class Translator {
     func unlink(_ target: BlockCache.BlockPointer) {
         var number = Int(target.pointee.incoming)
         while number != 0 {
-            exits[number].site?.lead(to: exits[number].stub)
+            if !has(.staleLink) { exits[number].site?.lead(to: exits[number].stub) }
             number = Int(exits[number].nextIncoming)
         }
         target.pointee.incoming = 0
-        JumpCache.remove(target, cpu)
+        if !has(.staleTarget) { JumpCache.remove(target, cpu) }
         target.pointee.code = 0
     }
 
@@ -168,7 +173,7 @@ final class Translator {
             guard condition != nil, let second = memory.readPage(block.pointee.secondPage) else { return false }
             readCrossing(bytes, UnsafeRawPointer(second), &builder)
         }
-        FlagLiveness.analyze(instructions, count: count)
+        FlagLiveness.analyze(instructions, count: count, bug: bug)
         flags = FlagState()
         let start = hot.place
         if let condition { emitCrossingCheck(condition) }
@@ -199,7 +204,8 @@ final class Translator {
 
     /// Charges the block's instructions, or leaves if the deadline comes before their end.
     private func emitHead() {
-        hot.arithmetic(ArithmeticNumber.sub, .register(.budget), constant: Int32(count))
+        hot.arithmetic(
+            ArithmeticNumber.sub, .register(.budget), constant: Int32(has(.charge) && count > 1 ? count - 1 : count))
         let short = hot.jump(if: Condition.less)
         short.lead(to: cold.place)
         cold.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(count))

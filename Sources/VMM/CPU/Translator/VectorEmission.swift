@@ -18,7 +18,7 @@ extension Translator {
     private func probeVector(write: Bool) {
         loseHostFlags(live: RFlags.arithmetic)
         effectiveAddress()
-        if current.isAligned {
+        if current.isAligned && !has(.alignment) {
             hot.test(.register(.address), size: 1, constant: 15)
             misses.append(hot.jump(if: Condition.notEqual))
         }
