@@ -58,4 +58,19 @@ import Testing
         for line in run.lines { print(line) }
         #expect(run.code == 0 && run.totals[1] == files.count)
     }
+
+    /// Bugs put into the translator one at a time: random programs must find each. Most are found within the first
+    /// hundreds of programs; a crash is a find, too.
+    @Test(.timeLimit(.minutes(10))) func everySeededBugIsFound() throws {
+        let bugs = Run(try Run.start(["--list-bugs"])).lines
+        #expect(bugs.count >= 20)
+        var found: [String] = []
+        for bug in bugs {
+            let run = Run(try Run.start(["--bug", bug, "--blocks", "400000", "--failures", "1", "--no-shrink"]))
+            let isFound = run.code == 1 && run.totals[2] > 0 || run.code < 0
+            #expect(isFound, "\(bug): \(run.code) \(run.lines.last ?? "")")
+            if isFound { found.append("\(bug) (\(run.code < 0 ? "crash" : "\(run.totals[1]) programs"))") }
+        }
+        print("seeded bugs found: \(found.joined(separator: ", "))")
+    }
 }

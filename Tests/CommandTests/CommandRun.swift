@@ -26,6 +26,30 @@ struct CommandRun {
         process.waitUntilExit()
         code = process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
     }
+
+    /// Runs `trapline` for a second or more; its exit code, and its peak resident memory in bytes, as last seen.
+    static func peakMemory(_ arguments: [String]) throws -> (code: Int32, bytes: Int) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+            .deletingLastPathComponent().appendingPathComponent("trapline")
+        process.arguments = arguments
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        var peak = 0
+        while process.isRunning {
+            let status = (try? String(contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)) ?? ""
+            if let line = status.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") }),
+                let kilobytes = line.split(whereSeparator: \.isWhitespace).compactMap({ Int($0) }).first
+            {
+                peak = max(peak, kilobytes << 10)
+            }
+            Thread.sleep(forTimeInterval: 0.02)
+        }
+        process.waitUntilExit()
+        return (process.terminationStatus, peak)
+    }
 }
 
 /// A folder that is removed with its contents when the test is over.

@@ -70,7 +70,7 @@ struct SmallGuestTests {
             return
         }
         // Both engines, compared on the way and at the end.
-        let engines = ["--engine", "both", "--check-every", "200003"]
+        let engines = ["--engine", "both", "--check-every", "1000003", "--memory", "32M"]
         let run = try CommandRun(["run", "--stdin", "none", "--timeout", "120"] + engines + guest.arguments + machine)
         let lines = run.output.split(separator: "\n")
         let unexpected = lines.filter { !$0.hasPrefix("ok ") && !$0.hasPrefix("skip ") }

@@ -86,12 +86,13 @@ final class World {
     enum State: Equatable { case running, ended, halted, shutdown, unsupported, stuck }
     private(set) var state = State.running
 
-    init(_ engine: Engine) {
+    init(_ engine: Engine, bug: TranslatorBug? = nil) {
         self.engine = engine
         let ports = PortBus()
         let mmio = MMIOBus()
         processor = Processor(
-            memory: memory, ports: ports, mmio: mmio, clock: clock, model: Self.model, engine: engine)
+            memory: memory, ports: ports, mmio: mmio, clock: clock, model: Self.model, engine: engine,
+            bug: bug)
         ram = memory.ramBytes.baseAddress!
         ports.attach(device, TestDevice.ports, width: 4)
         mmio.map(device, Physical.device..<Physical.device + pageSize)

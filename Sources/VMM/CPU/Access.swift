@@ -213,7 +213,6 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return read(T.self, linear: linear, op, stack: true)
     }
 
-
     /// Adds to RSP, at the width of the stack.
     @inline(__always) package func adjustStack(by bytes: UInt64) {
         let mask = pointee.stackMask

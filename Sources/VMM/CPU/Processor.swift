@@ -59,7 +59,7 @@ package final class Processor: Archivable {
 
     package init(
         memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel,
-        engine: Engine = .interpreter
+        engine: Engine = .interpreter, bug: TranslatorBug? = nil
     ) {
         self.engine = engine
         self.memory = memory
@@ -73,7 +73,7 @@ package final class Processor: Archivable {
         dataCaches = DataCaches(region: state)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
-        translator = engine == .translator ? Translator(cpu: cpu, blocks: blocks, memory: memory) : nil
+        translator = engine == .translator ? Translator(cpu: cpu, blocks: blocks, memory: memory, bug: bug) : nil
         cpu.pointee.physicalMask = (1 << model.physicalAddressBits) - 1
         cpu.pointee.fetchEntries = fetchTLB.entries
         cpu.pointee.blockBuckets = blocks.hash
@@ -192,7 +192,7 @@ package final class Processor: Archivable {
 
     /// An entry of the fetch TLB goes: what was proved by it must be looked up again.
     func forgetFetch(_ slot: Int, _ entry: TLBEntry) {
-        guard entry.tag != 0, translator != nil else { return }
+        guard entry.tag != 0, let translator, !translator.has(.stalePage) else { return }
         if slot < TLB.smallEntries { JumpCache.drop(page: entry.tag, cpu) } else { JumpCache.clear(cpu) }
     }
 

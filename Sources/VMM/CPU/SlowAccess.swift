@@ -133,10 +133,10 @@ extension Processor {
 
     /// Has the page of `linear` in the private cache for `op`, which accesses it next.
     /// - Returns: false, with no fault recorded, if it cannot be there.
-    func fillDataCache(_ linear: UInt64, write: Bool, _ op: OperationPointer) -> Bool {
+    func fillDataCache(_ linear: UInt64, _ kind: AccessKind, _ op: OperationPointer) -> Bool {
         guard !cpu.is64Bit || isCanonical(linear) else { return false }
         enter(op)
-        guard let physical = translate(linear, write ? [.write] : [], cpl: cpu.pointee.cpl) else {
+        guard let physical = translate(linear, kind, cpl: cpu.pointee.cpl) else {
             // The operation meets it again.
             cpu.pointee.pending &= ~PendingFlags.fault
             return false
@@ -144,7 +144,7 @@ extension Processor {
         if cpu.pointee.events != nil { touch(physical) }
         fillCache(linear, physical, cpl: cpu.pointee.cpl)
         let entry = cpu.pointee.dataCache[DataCaches.index(linear)]
-        return (write ? entry.writeTag : entry.readTag) == linear & pageMask
+        return (kind.contains(.write) ? entry.writeTag : entry.readTag) == linear & pageMask
     }
 
     /// Mirrors the TLB entry that now translates `linear` in the private cache, with the rights it gives there.

@@ -57,7 +57,7 @@ extension Translator {
             return
         }
         let mask: Int32 = size == 8 ? 63 : 31
-        hot.test(.register(.rcx), size: 1, constant: mask)
+        hot.test(.register(.rcx), size: 1, constant: has(.shiftByZero) ? -1 : mask)
         let isZero = hot.jump(if: Condition.equal)
         if current.code == 5 { overflowOfShiftRight(place, mask) }
         switch current.code {

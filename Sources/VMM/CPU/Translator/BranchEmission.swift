@@ -44,7 +44,7 @@ extension Translator {
             exit.site.lead(to: hot.place)
             flags = exit.flags
             saveFlags()
-            if exit.refund > 0 {
+            if exit.refund > 0 && !has(.refund) {
                 hot.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(exit.refund))
             }
             emitJump(to: exit.rip)
@@ -66,7 +66,7 @@ extension Translator {
 
     /// Goes to `rip`, with flags in memory and the count exact.
     private func emitJump(to rip: UInt64) {
-        if rip & pageMask == block.pointee.rip & pageMask {
+        if rip & pageMask == block.pointee.rip & pageMask || has(.linkAcrossPages) {
             let site = hot.jump()
             site.lead(to: cold.place)
             emitStub(addExit(to: rip, site: site))
@@ -79,6 +79,7 @@ extension Translator {
         hot.arithmetic(
             ArithmeticNumber.cmp, .state(entry + JumpCacheOffset.mode), size: 4,
             constant: Int32(bitPattern: block.pointee.mode))
+        if has(.targetMode) { hot.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
         let otherMode = hot.jump(if: Condition.notEqual)
         hot.load(.rax, size: 4, .state(entry + JumpCacheOffset.code))
         hot.jump(through: .register(.rax))
@@ -113,14 +114,14 @@ extension Translator {
     private func probePush() {
         if current.group.exists { return probeGroup() }
         hot.loadAddress(.address, size: width, .memory(rsp, Int32(-width)))
-        probeLinear(size: width, write: true)
+        probeLinear(size: width, write: true, stack: true)
     }
 
     /// RAX ← host address of the stack slot at RSP.
     private func probeTop() {
         if current.group.exists { return probeGroup() }
         hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
     }
 
     /// JMP and CALL to a register's or a memory operand's value.
@@ -161,7 +162,7 @@ extension Translator {
         loseHostFlags(live: RFlags.arithmetic)
         probeTop()
         hot.load(.rax, size: width, memoryOperand)
-        let bytes = Int32(width) + Int32(current.immediate)
+        let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
         emitExit(probeJumpCache(), dropping: bytes)
         hot.loadAddress(rsp, size: width, .memory(rsp, bytes))
         hot.jump(through: .register(.second))
@@ -183,6 +184,7 @@ extension Translator {
         hot.arithmetic(
             ArithmeticNumber.cmp, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.mode), size: 4,
             constant: Int32(bitPattern: block.pointee.mode))
+        if has(.targetMode) { hot.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
         let otherMode = hot.jump(if: Condition.notEqual)
         hot.load(.second, size: 4, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.code))
         return [otherRIP, otherMode]
@@ -196,14 +198,16 @@ extension Translator {
             probe(size: width, write: false)
             hot.load(.second, size: width, memoryOperand)
         }
-        probePush()
+        if has(.pushOrder) { hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width))) }
+        if has(.pushOrder) { hot.move(.address, rsp, size: width) }
+        if has(.pushOrder) { probeLinear(size: width, write: true, stack: true) } else { probePush() }
         switch current.destination {
         case .immediate:
             hot.store(memoryOperand, size: width, constant: Int32(truncatingIfNeeded: current.immediate))
         case .register(let number): hot.store(memoryOperand, size: width, value(number, in: .second))
         default: hot.store(memoryOperand, size: width, .second)
         }
-        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+        if !has(.pushOrder) { hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width))) }
     }
 
     func emitPop() {
@@ -218,7 +222,7 @@ extension Translator {
     func emitLeave() {
         loseHostFlags(live: RFlags.arithmetic)
         hot.move(.address, rbp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
         hot.loadAddress(rsp, size: width, .memory(rbp, Int32(width)))
         hot.load(rbp, size: width, memoryOperand)
     }

@@ -96,13 +96,15 @@ struct GuestInstruction {
 /// Which flags are looked at later: translated code keeps only those (the others may be anything).
 enum FlagLiveness {
     /// Fills `liveAfter` of `count` instructions. At the end of a block all flags are live.
-    static func analyze(_ instructions: UnsafeMutablePointer<GuestInstruction>, count: Int) {
-        var live = RFlags.arithmetic
+    static func analyze(
+        _ instructions: UnsafeMutablePointer<GuestInstruction>, count: Int, bug: TranslatorBug? = nil
+    ) {
+        var live = bug == .flagLiveness ? 0 : RFlags.arithmetic
         for index in stride(from: count - 1, through: 0, by: -1) {
             let instruction = instructions + index
             instruction.pointee.liveAfter = live
             live =
-                instruction.pointee.observesFlags
+                instruction.pointee.observesFlags && !(bug == .flagsAtFault && instruction.pointee.hasMemory)
                 ? RFlags.arithmetic : live & ~instruction.pointee.writes | instruction.pointee.reads
         }
     }

@@ -59,7 +59,7 @@ extension Translator {
     private func emitArithmetic() {
         let instruction = current
         let number = instruction.code
-        let usesCarry = number == ArithmeticNumber.adc || number == ArithmeticNumber.sbb
+        let usesCarry = (number == ArithmeticNumber.adc || number == ArithmeticNumber.sbb) && !has(.carryIn)
         let isLogic = number == ArithmeticNumber.or || number == ArithmeticNumber.and || number == ArithmeticNumber.xor
         defer { setHostFlags(clearsAF: isLogic) }
         if instruction.hasMemory {
@@ -107,6 +107,7 @@ extension Translator {
     /// AL ← a high-byte register; flags stay.
     private func loadHigh(_ number: Int) {
         hot.load(.rax, size: 4, operand(number))
+        if has(.highByte) { return }
         // MOVZX EAX, AH
         hot.byte(0x0f)
         hot.byte(0xb6)
@@ -306,7 +307,7 @@ extension Translator {
             default: (0xfe, 1)
             }
         let isPartial = instruction.form == .increment || instruction.form == .decrement
-        let needsFlags = isPartial && instruction.liveAfter & ~instruction.writes != 0
+        let needsFlags = isPartial && instruction.liveAfter & ~instruction.writes != 0 && !has(.carryKept)
         let full = instruction.size == 1 ? opcode : opcode + 1
         if instruction.destination.isMemory {
             prepareProbe()

@@ -68,14 +68,19 @@ final class Translator {
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
-    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory) {
+    /// What a test has put in.
+    private let bug: TranslatorBug?
+    func has(_ bug: TranslatorBug) -> Bool { self.bug == bug }
+
+    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory, bug: TranslatorBug? = nil) {
         guard let code = CodeMemory(size: Self.hotSize + Self.coldSize) else { return nil }
         self.code = code
         self.cpu = cpu
         self.blocks = blocks
         self.memory = memory
+        self.bug = bug
         var emitter = Emitter(code.writable)
-        thunks = Thunks(&emitter)
+        thunks = Thunks(&emitter, bug: bug)
         Thunks.fillFlagTable(cpu)
         enterFunction = unsafeBitCast(code.run(thunks.enter), to: Enter.self)
         firstPlace = emitter.place
@@ -125,11 +130,11 @@ final class Translator {
     func unlink(_ target: BlockCache.BlockPointer) {
         var number = Int(target.pointee.incoming)
         while number != 0 {
-            exits[number].site?.lead(to: exits[number].stub)
+            if !has(.staleLink) { exits[number].site?.lead(to: exits[number].stub) }
             number = Int(exits[number].nextIncoming)
         }
         target.pointee.incoming = 0
-        JumpCache.remove(target, cpu)
+        if !has(.staleTarget) { JumpCache.remove(target, cpu) }
         target.pointee.code = 0
     }
 
@@ -171,7 +176,7 @@ final class Translator {
             readCrossing(bytes, UnsafeRawPointer(second), &builder)
         }
         ProbeGroup.analyze(instructions, count: count, width: is64 ? 8 : 4)
-        FlagLiveness.analyze(instructions, count: count)
+        FlagLiveness.analyze(instructions, count: count, bug: bug)
         flags = FlagState()
         let start = hot.place
         if let condition { emitCrossingCheck(condition) }
@@ -202,7 +207,8 @@ final class Translator {
 
     /// Charges the block's instructions, or leaves if the deadline comes before their end.
     private func emitHead() {
-        hot.arithmetic(ArithmeticNumber.sub, .register(.budget), constant: Int32(count))
+        hot.arithmetic(
+            ArithmeticNumber.sub, .register(.budget), constant: Int32(has(.charge) && count > 1 ? count - 1 : count))
         let short = hot.jump(if: Condition.less)
         short.lead(to: cold.place)
         cold.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(count))
@@ -263,8 +269,13 @@ final class Translator {
         cold.arithmetic(ArithmeticNumber.cmp, .register(.first), size: 4, constant: Int32(pageSize) - probe.size)
         let crosses = cold.jump(if: Condition.above)
         let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
-        cold.move(.first, constant: slots | (probe.writes ? Thunks.fillWrites : 0))
+        let kind = (probe.writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
+        // What is looked up is the first access, wherever its group begins.
+        let offset = instructions[index].groupOffset
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, offset)) }
+        cold.move(.first, constant: slots | kind)
         cold.call(thunks.fill)
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, -offset)) }
         cold.jump(if: Condition.notEqual, to: probe.start)
         let isAbsent = cold.jump()
         if group.exists {

@@ -13,21 +13,17 @@ extension Translator {
         hot.instruction(map0F: true, Self.movapsStore, size: 4, reg: 0, .state(StateOffset.xmm(number)))
     }
 
-    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's.
+    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's, before
+    /// anything is looked up for it.
     private func probeVector(write: Bool) {
         prepareProbe()
-        probe(size: 16, write: write)
-        if current.isAligned {
-            // Flags are lost to the test as to a probe.
-            loseHostFlags(live: RFlags.arithmetic)
-            if current.groupOffset != 0 {
-                hot.loadAddress(.first, .memory(.address, current.groupOffset))
-                hot.test(.register(.first), size: 1, constant: 15)
-            } else {
-                hot.test(.register(.address), size: 1, constant: 15)
-            }
+        if current.group.exists { return probeGroup() }
+        effectiveAddress()
+        if current.isAligned && !has(.alignment) {
+            hot.test(.register(.address), size: 1, constant: 15)
             misses.append(hot.jump(if: Condition.notEqual))
         }
+        probeLinear(size: 16, write: write, stack: usesStackSegment)
     }
 
     func emitVector() {
