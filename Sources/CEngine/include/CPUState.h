@@ -173,6 +173,7 @@ struct CPUState {
     // Arithmetic flags as translated code leaves them: LAHF's byte in bits 8-15 (bit 9 always set), OF in bit 0; 0 while
     // `flagResult` and `flagCarries` have them. Always 0 outside translated code.
     uint16_t hostFlags;
+    uint64_t groupAddress;          // host address of the accesses that translated code probed for together
     uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
 };
 

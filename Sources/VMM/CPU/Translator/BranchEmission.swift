@@ -112,8 +112,16 @@ extension Translator {
 
     /// RAX ← host address of the stack slot below RSP.
     private func probePush() {
+        if current.group.exists { return probeGroup() }
         hot.loadAddress(.address, size: width, .memory(rsp, Int32(-width)))
         probeLinear(size: width, write: true, stack: true)
+    }
+
+    /// RAX ← host address of the stack slot at RSP.
+    private func probeTop() {
+        if current.group.exists { return probeGroup() }
+        hot.move(.address, rsp, size: width)
+        probeLinear(size: width, write: false, stack: true)
     }
 
     /// JMP and CALL to a register's or a memory operand's value.
@@ -152,8 +160,7 @@ extension Translator {
 
     func emitReturn() {
         loseHostFlags(live: RFlags.arithmetic)
-        hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false, stack: true)
+        probeTop()
         hot.load(.rax, size: width, memoryOperand)
         let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
         emitExit(probeJumpCache(), dropping: bytes)
@@ -186,7 +193,7 @@ extension Translator {
     // MARK: The stack
 
     func emitPush() {
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         if current.destination.isMemory {
             probe(size: width, write: false)
             hot.load(.second, size: width, memoryOperand)
@@ -205,9 +212,8 @@ extension Translator {
 
     func emitPop() {
         guard case .register(let destination) = current.destination else { return }
-        loseHostFlags(live: RFlags.arithmetic)
-        hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false, stack: true)
+        prepareProbe()
+        probeTop()
         hot.load(.second, size: width, memoryOperand)
         hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width)))
         write(destination, size: width, .second)

@@ -70,16 +70,25 @@ struct GuestInstruction {
     var writes: UInt64 = 0
     /// Flags that somebody may look at after this instruction before they are written again.
     var liveAfter: UInt64 = 0
+    /// The accesses that are probed for together with this one's, and where among their bytes it is.
+    var group = ProbeGroup()
+    var groupOffset: Int32 = 0
+    /// The access is not the first of its group, so that it hits.
+    var isProbed = false
 
     init(op: OperationPointer) { self.op = op }
 
-    /// Whether the flags as they are before it can be seen if it faults, or by the handler that does it.
+    /// Whether the flags as they are before it can be seen: if it faults, by the handler that does it, or where it leads.
     var observesFlags: Bool {
         switch form {
-        case .handler, .pause, .timestamp, .divide, .push, .pop, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf: true
-        default: destination.isMemory || source.isMemory
+        case .handler, .pause, .timestamp, .divide, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf:
+            true
+        case .push, .pop: !isProbed
+        default: hasMemory && !isProbed
         }
     }
+
+
 
     var hasMemory: Bool { destination.isMemory || source.isMemory }
 }

@@ -22,6 +22,13 @@ enum JumpCache {
         (cpu.raw + Int(CPU_REGION_JUMP_CACHE)).assumingMemoryBound(to: JumpCacheEntry.self)
     }
 
+    /// The code of a target that is at hand.
+    @inline(__always) static func find(_ rip: UInt64, _ mode: UInt32, _ cpu: CPU) -> UnsafeRawPointer? {
+        let entry = table(cpu) + index(rip)
+        guard entry.pointee.rip == rip && entry.pointee.mode == mode else { return nil }
+        return UnsafeRawPointer(bitPattern: UInt(entry.pointee.code))
+    }
+
     /// `code` is in the lower 4 GB.
     static func insert(_ rip: UInt64, _ mode: UInt32, _ code: UnsafeRawPointer, _ cpu: CPU) {
         let address = UInt32(UInt(bitPattern: code))

@@ -37,6 +37,7 @@ extension Translator {
 
     /// Leaves the host address of the current instruction's memory operand in RAX; RDX is lost, as are the host's flags.
     func probe(size: Int, write: Bool) {
+        if current.group.exists { return probeGroup() }
         effectiveAddress()
         probeLinear(size: size, write: write, stack: usesStackSegment)
     }
@@ -92,6 +93,7 @@ extension Translator {
         let site: JumpSite
         /// Offset of the tag from the state register and RDX.
         let tag: Int32
+        let size: Int32
         let writes: Bool
         let isStack: Bool
     }
@@ -107,16 +109,48 @@ extension Translator {
         hot.shift(5, .register(.first), size: 4, by: 7)
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
-        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(has(.pageCross) ? 1 : size))
+        let room = Int32(pageSize) - Int32(has(.pageCross) ? 1 : size)
+        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: room)
         probes.append(
             Probe(
-                start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write,
-                isStack: stack))
+                start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), size: Int32(size),
+                writes: write, isStack: stack))
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
     }
 
     /// The memory operand as `probe` left it.
-    var memoryOperand: Emitter.Operand { .memory(.address, 0) }
+    var memoryOperand: Emitter.Operand { .memory(.address, current.groupOffset) }
+
+    /// `probe` for the current instruction's group: the first access finds the host address of the group's bytes, which
+    /// the others find in the state block. RDX is lost to the first.
+    func probeGroup() {
+        let group = current.group
+        guard !current.isProbed else {
+            hot.load(.address, .state(StateOffset.groupAddress))
+            return
+        }
+        let base = groupBase
+        let size = is64 ? 8 : 4
+        hot.loadAddress(.address, size: size, .memory(value(base, in: .address), Int32(group.low)))
+        probeLinear(size: group.span, write: group.writes, stack: isOnStack || usesStackSegment)
+        hot.store(.state(StateOffset.groupAddress), .address)
+    }
+
+    /// The register that the accesses of the current instruction's group are relative to.
+    private var groupBase: Int { isOnStack ? Register.rsp : current.address.base }
+
+    /// Whether the current instruction's access is one of the stack, without an operand that says so.
+    private var isOnStack: Bool {
+        switch current.form {
+        case .push, .pop, .call, .ret: true
+        default: false
+        }
+    }
+
+    /// To be called before `probe`, which destroys the host's flags unless it is known to hit.
+    func prepareProbe() {
+        if !current.isProbed { loseHostFlags(live: RFlags.arithmetic) }
+    }
 }
 
 extension Emitter {

@@ -6,6 +6,11 @@ extension Processor {
     func runTranslated(_ translator: Translator) {
         cpu.pointee.idleNanoseconds = clock.idleNanoseconds
         var exit = 0
+        // A target at hand needs no lookup. Its code leaves at once if it must not run yet.
+        if !translator.mustFlush, let code = JumpCache.find(cpu.pointee.rip, cpu.pointee.mode, cpu) {
+            exit = translator.run(code)
+            if exit == 0 { return }
+        }
         var generation = translator.generation
         while true {
             if translator.mustFlush { blocks.flush() }
@@ -23,7 +28,7 @@ extension Processor {
             JumpCache.insert(block.pointee.rip, block.pointee.mode, translator.executable(block), cpu)
             if exit != 0 && generation == translator.generation { translator.link(exit, to: block) }
             let before = cpu.pointee.count
-            exit = translator.run(block)
+            exit = translator.run(translator.executable(block))
             if exit == 0 { return }
             generation = translator.generation
             if block.pointee.secondPage != ~0 && cpu.pointee.count == before && cpu.pointee.rip == block.pointee.rip {

@@ -63,6 +63,8 @@ final class Translator {
     var misses: [JumpSite] = []
     /// Its probes of the data cache.
     var probes: [Probe] = []
+    /// Jumps to the stub that does all of the present group by its handlers.
+    private var groupMisses: [JumpSite] = []
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
@@ -103,10 +105,10 @@ final class Translator {
         mode & ModeKey.sizeMask == ModeKey.code64 || mode & ModeKey.flat != 0
     }
 
-    /// Runs a block's code and what is linked to it.
+    /// Runs a block's code, at an executable address, and what is linked to it.
     /// - Returns: the number of the exit taken, or 0 if the machine must be looked at. RIP and count are exact.
-    @inline(__always) func run(_ block: BlockCache.BlockPointer) -> Int {
-        let exit = Int(enterFunction(cpu, executable(block)))
+    @inline(__always) func run(_ code: UnsafeRawPointer) -> Int {
+        let exit = Int(enterFunction(cpu, code))
         if exit > Self.exitToRIP { cpu.pointee.rip = exits[exit].rip }
         return exit
     }
@@ -173,6 +175,7 @@ final class Translator {
             guard condition != nil, let second = memory.readPage(block.pointee.secondPage) else { return false }
             readCrossing(bytes, UnsafeRawPointer(second), &builder)
         }
+        ProbeGroup.analyze(instructions, count: count, width: is64 ? 8 : 4)
         FlagLiveness.analyze(instructions, count: count, bug: bug)
         flags = FlagState()
         let start = hot.place
@@ -222,31 +225,64 @@ final class Translator {
     private func emitMisses() {
         for probe in probes { emitFill(probe) }
         probes.removeAll(keepingCapacity: true)
+        emitGroupMisses()
         guard !misses.isEmpty else { return }
         for site in misses { site.lead(to: cold.place) }
         misses.removeAll(keepingCapacity: true)
         emitHandlerCall(&cold, index)
+        emitReturn(to: hot.place)
+    }
+
+    /// After the last instruction of a group: the stub that does it by its handlers.
+    private func emitGroupMisses() {
+        let group = instructions[index].group
+        guard group.last == index, !groupMisses.isEmpty else { return }
+        for site in groupMisses { site.lead(to: cold.place) }
+        groupMisses.removeAll(keepingCapacity: true)
+        for member in group.first...group.last { emitHandlerCall(&cold, member) }
+        emitReturn(to: hot.place)
+    }
+
+    /// From the stub of the current instruction on with the next one.
+    private func emitReturn(to place: UnsafeMutableRawPointer) {
         if instructions[index].form.isTransfer { return }
         if flags.inHost && instructions[index].liveAfter != 0 {
             cold.call(thunks.loadFlags)
             cold.flagsFromAX()
         }
-        cold.jump(to: hot.place)
+        cold.jump(to: place)
     }
 
     /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what is
     /// not plain RAM is the handler's.
     private func emitFill(_ probe: Probe) {
+        let group = instructions[index].group
+        if group.exists && group.writes != group.firstWrites {
+            // The first access reads, which must not be taken for a write, and the group needs more.
+            groupMisses.append(probe.site)
+            return
+        }
         probe.site.lead(to: cold.place)
-        cold.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize))
-        misses.append(cold.jump(if: Condition.below))
         cold.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, probe.tag))
+        cold.move(.first, .address, size: 4)
+        cold.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: Int32(pageSize) - 1)
+        cold.arithmetic(ArithmeticNumber.cmp, .register(.first), size: 4, constant: Int32(pageSize) - probe.size)
+        let crosses = cold.jump(if: Condition.above)
         let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
         let kind = (probe.writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
         cold.move(.first, constant: slots | kind)
+        // The page is looked up for the first access, not for the lowest. LEA keeps the answer in ZF.
+        let offset = instructions[index].groupOffset
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, offset)) }
         cold.call(thunks.fill)
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, -offset)) }
         cold.jump(if: Condition.notEqual, to: probe.start)
-        misses.append(cold.jump())
+        let isAbsent = cold.jump()
+        if group.exists {
+            groupMisses += [crosses, isAbsent]
+        } else {
+            misses += [crosses, isAbsent]
+        }
     }
 
     /// Calls the handler of an instruction of the block.

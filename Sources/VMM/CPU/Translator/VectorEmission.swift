@@ -16,7 +16,8 @@ extension Translator {
     /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's, before
     /// anything is looked up for it.
     private func probeVector(write: Bool) {
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
+        if current.group.exists { return probe(size: 16, write: write) }
         effectiveAddress()
         if current.isAligned && !has(.alignment) {
             hot.test(.register(.address), size: 1, constant: 15)
@@ -75,7 +76,7 @@ extension Translator {
         guard case .vector(let destination) = instruction.destination else { return }
         switch instruction.source {
         case .memory:
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: false)
             hot.load(.second, size: size, memoryOperand)
         case .register(let number): hot.load(.second, size: size, operand(number))
@@ -95,7 +96,7 @@ extension Translator {
             write(destination, size: size, .second)
             return
         }
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: size, write: true)
         hot.load(.second, size: size, .state(StateOffset.xmm(source)))
         hot.store(memoryOperand, size: size, .second)
