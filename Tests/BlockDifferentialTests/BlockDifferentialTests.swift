@@ -59,6 +59,13 @@ import Testing
         #expect(run.code == 0 && run.totals[1] == files.count)
     }
 
+    @Test func theHostIsComparedToo() throws {
+        let run = Run(try Run.start(["--setting", "64-user", "--blocks", "3000", "--failures", "1", "--spoil-host"]))
+        let isComparable = !run.lines.contains { $0.hasPrefix("not compared with the host CPU") }
+        #expect(run.code == (isComparable ? 1 : 0))
+        #expect(run.lines.contains { $0.contains("register 3: host") } == isComparable)
+    }
+
     /// Bugs put into the translator one at a time: random programs must find each. Most are found within the first
     /// hundreds of programs; a crash is a find, too.
     @Test(.timeLimit(.minutes(10))) func everySeededBugIsFound() throws {

@@ -146,17 +146,8 @@ static bool make_ldt(void) {
     return made && make_segment(HOST_LDT_DOWN, data);
 }
 
-const char *hostcpu_start(void) {
-    int file = memfd_create("window", 0);
-    size_t size = (size_t)HOST_PAGE_COUNT * PAGE;
-    if (file < 0 || ftruncate(file, (off_t)size) != 0) return "no shared memory";
-    void *view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
-    if (view == MAP_FAILED) return "no shared memory";
-    memory = view;
-    const char *failure = map_window(HOST_WINDOW_LOW, false, file);
-    if (!failure) failure = map_window(HOST_WINDOW_HIGH, true, file);
-    if (failure) return failure;
-    close(file);
+// The descriptors and signal handlers for hostcpu_run.
+static const char *start_running(void) {
     has_ldt = make_ldt();
     hostcpu_has_fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
     syscall(SYS_arch_prctl, ARCH_GET_FS, &hostcpu_fs_base);
@@ -168,4 +159,28 @@ const char *hostcpu_start(void) {
         if (sigaction(caught[i], &action, &previous[i]) != 0) return "no signal handler";
     }
     return NULL;
+}
+
+const char *hostcpu_start(void) {
+    int file = memfd_create("window", 0);
+    size_t size = (size_t)HOST_PAGE_COUNT * PAGE;
+    if (file < 0 || ftruncate(file, (off_t)size) != 0) return "no shared memory";
+    void *view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
+    if (view == MAP_FAILED) return "no shared memory";
+    memory = view;
+    const char *failure = map_window(HOST_WINDOW_LOW, false, file);
+    if (!failure) failure = map_window(HOST_WINDOW_HIGH, true, file);
+    if (failure) return failure;
+    close(file);
+    return start_running();
+}
+
+const char *hostcpu_start_pages(const HostPage *pages, size_t count, int backing) {
+    for (size_t i = 0; i < count; i++) {
+        void *address = (void *)pages[i].address;
+        int flags = MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE;
+        if (mmap(address, PAGE, pages[i].rights, flags, backing, (off_t)pages[i].page * PAGE) != address)
+            return "the host refuses the window's fixed addresses";
+    }
+    return start_running();
 }

@@ -101,10 +101,10 @@ final class FormPool {
         guard form.exclusion == nil, !form.alwaysFaults, !Self.neverOnHost.contains(decoder.mnemonic.rawValue) else {
             return false
         }
-        // The upper part of a pushed segment register is undefined.
-        let pushesSegment =
-            decoder.mnemonic == ZYDIS_MNEMONIC_PUSH && decoder.operands[0].isRegister
-            && ZydisRegisterGetClass(decoder.operands[0].reg.value) == ZYDIS_REGCLASS_SEGMENT
-        return !pushesSegment
+        // Selectors are the host's own.
+        return !(0..<decoder.visibleOperands).contains {
+            decoder.operands[$0].isRegister
+                && ZydisRegisterGetClass(decoder.operands[$0].reg.value) == ZYDIS_REGCLASS_SEGMENT
+        }
     }
 }

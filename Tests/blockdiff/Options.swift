@@ -13,6 +13,8 @@ struct Options {
     var caseFiles: [String] = []
     /// A bug for the translator to have.
     var bug: TranslatorBug?
+    /// Change a register after each run on the host CPU, to see that it is found.
+    var spoilsHost = false
     var printsProgram = false
     /// Print each instruction of a case from a file.
     var traces = false
@@ -43,6 +45,7 @@ struct Options {
             case "--bug":
                 guard let bug = TranslatorBug(rawValue: value()) else { usage() }
                 options.bug = bug
+            case "--spoil-host": options.spoilsHost = true
             case "--list-bugs":
                 for bug in TranslatorBug.allCases { print(bug.rawValue) }
                 exit(0)
@@ -66,6 +69,7 @@ struct Options {
             """
             usage: blockdiff [--seed N] [--blocks N] [--setting NAME] [--shard I/N] [--failures N] [--no-shrink]
                              [--program N [--print]] [--file CASE [--trace]]… [--bug NAME | --list-bugs]
+                             [--spoil-host]
             Runs random programs in the interpreter and in the translator, and on the host CPU those that it can run,
             and compares the states. Settings: \(Setting.allCases.map(\.rawValue).joined(separator: ", ")).
             """)

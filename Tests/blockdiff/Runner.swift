@@ -1,3 +1,4 @@
+import CHostCPU
 import DifferentialSupport
 import VMM
 
@@ -6,12 +7,17 @@ final class Runner {
     private let options: Options
     private let comparer: Comparer
     private let pools: [CodeMode: FormPool]
+    private let host: HostRun?
     private var coverage = Coverage()
     private(set) var failures = 0
     private static let stepEvery = 16
+    /// A program takes milliseconds; one that takes this long hangs.
+    private static let secondsPerProgram: UInt32 = 30
 
     init(_ options: Options) {
         self.options = options
+        // The child that runs programs on the host is made while this process is small.
+        host = options.bug == nil ? HostRun() : nil
         comparer = Comparer(interpreter: World(.interpreter), translator: World(.translator, bug: options.bug))
         pools = [.bits64: FormPool(.bits64), .bits32: FormPool(.bits32)]
     }
@@ -37,8 +43,10 @@ final class Runner {
     }
 
     private func runProgram(_ number: Int) {
-        let (program, _) = makeProgram(number)
+        let (program, forHost) = makeProgram(number)
         guard let test = program.link() else { return }
+        hostcpu_program_note("--seed \(options.seed) --program \(number)")
+        hostcpu_program_watch(Self.secondsPerProgram)
         if options.printsProgram { print(CaseText.write(test)) }
         let difference = comparer.run(test, checksAll: number % 16 == 0) { [self] in coverage.countStop(test, $0) }
         coverage.count(test, comparer.interpreter)
@@ -47,12 +55,28 @@ final class Runner {
         } else if number % Self.stepEvery < options.shards {
             step(test, program, number)
         }
+        if forHost, difference == nil { runOnHost(test, program, number) }
+    }
+
+    private func runOnHost(_ test: Case, _ program: Program, _ number: Int) {
+        guard let host else { return }
+        let world = comparer.interpreter
+        let spoils = options.spoilsHost
+        switch host.run(test, world, spoils: options.spoilsHost) {
+        case .unfit: break
+        case .equal: coverage.hostPrograms += 1
+        case .different(let lines):
+            fail("--seed \(options.seed) --program \(number), host CPU", program, lines) {
+                if case .different(let lines) = host.run($0, world, spoils: spoils) { lines } else { nil }
+            }
+        }
     }
 
     private func fail(
         _ name: String, _ program: Program, _ difference: [String], _ run: (Case) -> [String]?
     ) {
         failures += 1
+        hostcpu_program_watch(0)
         print("MISMATCH blockdiff \(name)")
         for line in difference { print("  \(line)") }
         guard options.shrinks else { return }

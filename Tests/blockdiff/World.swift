@@ -307,6 +307,34 @@ final class World {
         return ranges.allSatisfy { memcmp(ram + Int($0.start), other.ram + Int($0.start), Int($0.count)) == 0 }
     }
 
+    /// Copies guest-physical memory.
+    func copyMemory(_ address: UInt64, count: UInt64, to target: UnsafeMutableRawPointer) {
+        precondition(address + count <= Physical.memory)
+        target.copyMemory(from: ram + Int(address), byteCount: Int(count))
+    }
+
+    /// Where `count` bytes at a guest-physical address first differ from others.
+    func firstDifference(_ address: UInt64, _ other: UnsafeRawPointer, count: Int) -> Int? {
+        guard memcmp(ram + Int(address), other, count) != 0 else { return nil }
+        return (0..<count).first { byte(address + UInt64($0)) != other.load(fromByteOffset: $0, as: UInt8.self) }
+    }
+
+    /// The program's registers at its end in long mode, from the kernel's stack.
+    var exitFrame: (rip: UInt64, rflags: UInt64, registers: [UInt64]) {
+        func word(_ below: Int) -> UInt64 {
+            ram.load(fromByteOffset: Int(BLOCKGUEST_STACK_TOP2) - below, as: UInt64.self)
+        }
+        var registers = (0..<16).map { processor.cpu.gpr($0) }
+        (registers[4], registers[0], registers[1]) = (word(0x10), word(0x40), word(0x48))
+        (registers[2], registers[3]) = (word(0x50), word(0x58))
+        return (word(0x28), word(0x18), registers)
+    }
+
+    /// How many exceptions and interrupts the kernel has recorded.
+    var logCount: UInt32 {
+        ram.load(fromByteOffset: Int(BLOCKGUEST_PARAMETERS + BLOCKGUEST_LOG_COUNT), as: UInt32.self)
+    }
+
     /// Records of the kernel's log: the vectors and where they happened.
     var log: [(vector: UInt8, rip: UInt64)] {
         let place = Int(BLOCKGUEST_PARAMETERS + BLOCKGUEST_LOG_COUNT)

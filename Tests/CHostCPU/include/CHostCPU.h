@@ -92,5 +92,36 @@ void hostcpu_note(const char *_Nullable form, int number);
 /// Kills the process with a line on standard error unless called again in time: the tested code loops.
 void hostcpu_set_watchdog(unsigned seconds);
 
+// Whole programs, in a child process that may make no system call of its own.
+
+/// A page of memory: its linear address, the number of its backing page, and PROT_ bits.
+typedef struct HostPage {
+    uint64_t address;
+    uint32_t page;
+    int32_t rights;
+} HostPage;
+
+/// Maps pages of the file `backing` and installs descriptors and signal handlers for hostcpu_run in this process.
+/// Returns NULL, or what failed.
+const char *_Nullable hostcpu_start_pages(const HostPage *pages, size_t count, int backing);
+
+/// Starts the child, with the `count` pages mapped in it; the list must live on. Returns NULL, or what failed.
+const char *_Nullable hostcpu_program_start(const HostPage *pages, size_t count, size_t page_count);
+
+/// What the child runs from, and the state after it, as for hostcpu_run.
+HostState *hostcpu_program_state(void);
+
+/// The backing pages, writable.
+uint8_t *hostcpu_program_memory(void);
+
+/// Lets the child run. False if it did not come back, because it looped or made a system call; there is a new one then.
+bool hostcpu_program_run(void);
+
+/// Names what this process does, for the line on standard output that a crash of it leaves.
+void hostcpu_program_note(const char *text);
+
+/// Makes crashes leave that line, and ends the process with it unless called again in time.
+void hostcpu_program_watch(unsigned seconds);
+
 #pragma clang assume_nonnull end
 #endif

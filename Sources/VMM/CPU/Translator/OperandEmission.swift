@@ -109,7 +109,8 @@ extension Translator {
         hot.shift(5, .register(.first), size: 4, by: 7)
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
-        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(has(.pageCross) ? 1 : size))
+        let room = Int32(pageSize) - Int32(has(.pageCross) ? 1 : size)
+        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: room)
         probes.append(
             Probe(
                 start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), size: Int32(size),
@@ -128,19 +129,21 @@ extension Translator {
             hot.load(.address, .state(StateOffset.groupAddress))
             return
         }
-        let (base, isStack) = groupBase
+        let base = groupBase
         let size = is64 ? 8 : 4
         hot.loadAddress(.address, size: size, .memory(value(base, in: .address), Int32(group.low)))
-        probeLinear(size: group.span, write: group.writes, stack: isStack)
+        probeLinear(size: group.span, write: group.writes, stack: isOnStack || usesStackSegment)
         hot.store(.state(StateOffset.groupAddress), .address)
     }
 
-    /// The register that the accesses of the current instruction's group are relative to, and whether this one's is
-    /// through SS.
-    private var groupBase: (register: Int, isStack: Bool) {
+    /// The register that the accesses of the current instruction's group are relative to.
+    private var groupBase: Int { isOnStack ? Register.rsp : current.address.base }
+
+    /// Whether the current instruction's access is one of the stack, without an operand that says so.
+    private var isOnStack: Bool {
         switch current.form {
-        case .push, .pop, .call, .ret: (Register.rsp, true)
-        default: (current.address.base, usesStackSegment)
+        case .push, .pop, .call, .ret: true
+        default: false
         }
     }
 

@@ -270,10 +270,10 @@ final class Translator {
         let crosses = cold.jump(if: Condition.above)
         let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
         let kind = (probe.writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
-        // What is looked up is the first access, wherever its group begins.
+        cold.move(.first, constant: slots | kind)
+        // The page is looked up for the first access, not for the lowest. LEA keeps the answer in ZF.
         let offset = instructions[index].groupOffset
         if offset != 0 { cold.loadAddress(.address, .memory(.address, offset)) }
-        cold.move(.first, constant: slots | kind)
         cold.call(thunks.fill)
         if offset != 0 { cold.loadAddress(.address, .memory(.address, -offset)) }
         cold.jump(if: Condition.notEqual, to: probe.start)
