@@ -126,8 +126,9 @@ final class HostRun {
         check("rip", state.pointee.rip, frame.rip)
         check("rflags", state.pointee.rflags, frame.rflags, Self.flags)
         let count = test.setting.is64Bit ? 16 : 8
+        let width: UInt64 = test.setting.is64Bit ? ~0 : 0xffff_ffff
         for number in 0..<count {
-            check("register \(number)", registers[number], frame.registers[number], test.setting.is64Bit ? ~0 : 0xffff_ffff)
+            check("register \(number)", registers[number], frame.registers[number], width)
         }
         withUnsafeTemporaryAllocation(byteCount: FXImage.bytes, alignment: 16) { buffer in
             let image = buffer.baseAddress!
