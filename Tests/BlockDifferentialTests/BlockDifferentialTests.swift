@@ -45,7 +45,8 @@ import Testing
         for line in runs.flatMap(\.lines) { print(line) }
         #expect(runs.allSatisfy { $0.code == 0 })
         let blocks = runs.reduce(0) { $0 + $1.totals[0] }
-        print("compared in both engines: \(blocks) blocks of \(runs.reduce(0) { $0 + $1.totals[1] }) programs, seed \(seed)")
+        let programs = runs.reduce(0) { $0 + $1.totals[1] }
+        print("compared in both engines: \(blocks) blocks of \(programs) programs, seed \(seed)")
         #expect(blocks >= 1_000_000)
     }
 

@@ -38,12 +38,16 @@ static bool confine(void) {
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
     };
     struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
 }
 
 static void serve(int commands, int answers) {
     char byte;
     signal(SIGALRM, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     const char *failure = hostcpu_start_pages(mapped, mapped_count, backing);
     byte = failure == NULL && confine();
     if (write(answers, &byte, 1) != 1 || !byte) _exit(2);
@@ -125,6 +129,11 @@ void hostcpu_program_watch(unsigned seconds) {
             struct sigaction action = {.sa_handler = ended, .sa_flags = SA_ONSTACK | SA_NODEFER};
             sigaction(watched[i], &action, NULL);
         }
+        // Whoever started this process may have blocked signals in it.
+        sigset_t set;
+        sigemptyset(&set);
+        for (size_t i = 0; i < sizeof watched / sizeof watched[0]; i++) sigaddset(&set, watched[i]);
+        sigprocmask(SIG_UNBLOCK, &set, NULL);
         installed = true;
     }
     alarm(seconds);

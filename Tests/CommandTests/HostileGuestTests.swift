@@ -28,8 +28,8 @@ private func multiboot(_ code: [UInt8]) -> [UInt8] {
     return header.flatMap(littleEndian) + code
 }
 
-/// Guests that do everything wrong, and some that strain the translator. Whatever they execute or program, the command must end by itself with one of its
-/// documented outcomes.
+/// Guests that do everything wrong, and some that strain the translator. Whatever they execute or program, the command
+/// must end by itself with one of its documented outcomes.
 private enum HostileGuest: String, CaseIterable {
     /// Random firmware: 16-bit code from the reset vector on.
     case firmware
@@ -146,7 +146,8 @@ struct HostileGuestTests {
         let file = try folder.file("guest", bytes)
         let model = ["x86-64", "x86-64-intel", "pentium4"][number % 3]
         let run = try CommandRun([
-            "run", option, file, "--memory", "16M", "--cpu", model, "--max-instructions", guest.limit, "--timeout", "60",
+            "run", option, file, "--memory", "16M", "--cpu", model, "--max-instructions", guest.limit, "--timeout",
+            "60",
             "--stdin", "none", "--engine", "both", "--check-every", "250007",
         ])
         // isa-debug-exit gives odd codes of the guest's choice.

@@ -61,7 +61,8 @@ package final class Decoder {
 
     /// Bit numbers of Zydis's instruction attributes.
     package enum Attribute {
-        package static let modRM = 0, privileged = 8, acceptsLock = 16, acceptsRep = 17, acceptsRepe = 18, acceptsRepne = 19
+        package static let modRM = 0, privileged = 8, acceptsLock = 16, acceptsRep = 17, acceptsRepe = 18,
+            acceptsRepne = 19
         package static let hasLock = 27, hasRep = 28, hasRepe = 29, hasRepne = 30
     }
 }

@@ -18,8 +18,9 @@ package enum LaneKind { case integer, float32, float64 }
 
 extension Random {
     /// Fills a whole image with a valid random state.
-    package mutating func fillFloatState(_ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool)
-    {
+    package mutating func fillFloatState(
+        _ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool
+    ) {
         FXImage.initialize(image)
         fillX87(image, mmx: mmx)
         image.storeBytes(of: mxcsr(random: needsMXCSR), toByteOffset: FXImage.mxcsr, as: UInt32.self)

@@ -127,7 +127,8 @@ enum CaseText {
     private static func parse(_ text: String) -> [UInt8]? {
         let digits = Array(text)
         guard digits.count % 2 == 0, !digits.isEmpty else { return nil }
-        let bytes = stride(from: 0, to: digits.count, by: 2).compactMap { UInt8(String(digits[$0..<$0 + 2]), radix: 16) }
+        let pairs = stride(from: 0, to: digits.count, by: 2)
+        let bytes = pairs.compactMap { UInt8(String(digits[$0..<$0 + 2]), radix: 16) }
         return bytes.count == digits.count / 2 ? bytes : nil
     }
 }

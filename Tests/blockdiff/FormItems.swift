@@ -45,7 +45,8 @@ extension ProgramGenerator {
             fit(decoder.operands[index], instruction, &bytes, &references, &fitted)
         }
         add(bytes, .form(entry.number), references)
-        for index in 0..<decoder.operandCount where decoder.operands[index].isRegister && decoder.operands[index].writes {
+        for index in 0..<decoder.operandCount where decoder.operands[index].isRegister && decoder.operands[index].writes
+        {
             if let register = generalRegister(decoder.operands[index].reg.value) { known[register.number] = nil }
         }
         if changesStack || mnemonic == ZYDIS_MNEMONIC_ENTER { resetStack() }
@@ -150,7 +151,8 @@ extension ProgramGenerator {
         }
         if base?.number == 4 {
             if isExplicit && displacement.size == 32 {
-                store(UInt64(bitPattern: Int64(random.below(512) - 256)), at: Int(displacement.offset), count: 4, &bytes)
+                store(
+                    UInt64(bitPattern: Int64(random.below(512) - 256)), at: Int(displacement.offset), count: 4, &bytes)
             }
             if isExplicit, let index, index.number != 4 { addMove(index.number, UInt64(random.below(16))) }
             return

@@ -52,9 +52,11 @@ final class HostRun {
         return pages
     }()
 
-    /// Whether the host has the page; string instructions may run on to one that only the guest has.
-    private static func isMapped(_ address: UInt64) -> Bool {
-        pages.contains { $0.address == address & pageMask }
+    /// Whether the host has the page of a page fault, with the rights that the guest gives: string instructions may run
+    /// on to pages that only the guest has, and only there data can be executed.
+    private static func isMapped(_ fault: HostState) -> Bool {
+        let isFetch = fault.errorCode & 0x10 != 0
+        return !isFetch && pages.contains { $0.address == fault.cr2 & pageMask }
     }
 
     /// The guest's frames, and the backing pages that stand for them.
@@ -85,7 +87,7 @@ final class HostRun {
         world.run(until: test.limit)
         guard world.state == .ended, world.logCount == 1 else { return .unfit }
         guard hostcpu_program_run() else { return .different(["the host does not come back"]) }
-        guard state.pointee.vector != 14 || Self.isMapped(state.pointee.cr2) else { return .unfit }
+        guard state.pointee.vector != 14 || Self.isMapped(state.pointee) else { return .unfit }
         if spoils { registers[3] ^= 1 << 7 }
         let differences = compare(test, world)
         return differences.isEmpty ? .equal : .different(differences)
@@ -126,8 +128,9 @@ final class HostRun {
         check("rip", state.pointee.rip, frame.rip)
         check("rflags", state.pointee.rflags, frame.rflags, Self.flags)
         let count = test.setting.is64Bit ? 16 : 8
+        let width: UInt64 = test.setting.is64Bit ? ~0 : 0xffff_ffff
         for number in 0..<count {
-            check("register \(number)", registers[number], frame.registers[number], test.setting.is64Bit ? ~0 : 0xffff_ffff)
+            check("register \(number)", registers[number], frame.registers[number], width)
         }
         withUnsafeTemporaryAllocation(byteCount: FXImage.bytes, alignment: 16) { buffer in
             let image = buffer.baseAddress!

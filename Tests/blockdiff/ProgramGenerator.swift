@@ -94,7 +94,32 @@ final class ProgramGenerator {
             return
         }
         if !forHost && random.chance(12) { return addSystemItem() }
+        if random.chance(8) { return addNeighbours() }
         addFormItem()
+    }
+
+    /// Accesses at small distances from one register, with what moves it and the stack between them.
+    private func addNeighbours() {
+        let base = UInt8(random.pick([3, 5, 6, 7]))
+        addMove(Int(base), chooseTarget(8, reaches: .low32))
+        for _ in 0..<(2 + random.below(6)) {
+            let register = UInt8(random.pick([0, 1, 2]))
+            let wide: [UInt8] = is64 && random.chance(40) ? [0x48] : random.chance(15) ? [0x66] : []
+            let place: [UInt8] = [0x40 | register << 3 | base, UInt8(truncatingIfNeeded: random.below(80) - 40)]
+            known[Int(register)] = nil
+            switch random.below(12) {
+            case 0..<3: add(wide + [0x8b] + place, .setUp)
+            case 3..<6: add(wide + [0x89] + place, .setUp)
+            case 6: add(wide + [random.pick([0x01, 0x29, 0x39, 0x03, 0x3b])] + place, .setUp)
+            case 7: add([0x0f, random.pick([0xb6, 0xb7, 0xbe])] + place, .setUp)
+            case 8: add([0x50 | register], .setUp)
+            case 9: add([0x58 | register], .setUp)
+            case 10:
+                add((is64 ? [0x48] : []) + [0x83, 0xc0 | base, UInt8(random.below(32))], .setUp)
+                known[Int(base)] = nil
+            default: add([0x0f, random.pick([0x10, 0x11]), place[0], place[1]], .setUp)
+            }
+        }
     }
 
     private func addExit() {
@@ -172,7 +197,9 @@ final class ProgramGenerator {
                 case 0...4: .check
                 case 5...8: .interrupt(0xe0 | UInt8(random.below(8)))
                 case 9: random.chance(50) ? .nmi : .check
-                case 10: .dma(dmaTarget(), (0..<(1 + random.below(8))).map { _ in UInt8(truncatingIfNeeded: random.next()) })
+                case 10:
+                    .dma(
+                        dmaTarget(), (0..<(1 + random.below(8))).map { _ in UInt8(truncatingIfNeeded: random.next()) })
                 default: random.chance(10) ? .a20 : .check
                 }
             program.test.events.append(Event(count: count, kind: kind))

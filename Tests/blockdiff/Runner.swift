@@ -12,7 +12,8 @@ final class Runner {
     private(set) var failures = 0
     private static let stepEvery = 16
     /// A program takes milliseconds; one that takes this long hangs.
-    private static let secondsPerProgram: UInt32 = 30
+    private static let secondsPerProgram: UInt32 = 60
+    private static let secondsWithBug: UInt32 = 5
 
     init(_ options: Options) {
         self.options = options
@@ -46,7 +47,7 @@ final class Runner {
         let (program, forHost) = makeProgram(number)
         guard let test = program.link() else { return }
         hostcpu_program_note("--seed \(options.seed) --program \(number)")
-        hostcpu_program_watch(Self.secondsPerProgram)
+        hostcpu_program_watch(options.bug == nil ? Self.secondsPerProgram : Self.secondsWithBug)
         if options.printsProgram { print(CaseText.write(test)) }
         let difference = comparer.run(test, checksAll: number % 16 == 0) { [self] in coverage.countStop(test, $0) }
         coverage.count(test, comparer.interpreter)

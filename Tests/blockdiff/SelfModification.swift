@@ -49,7 +49,8 @@ extension ProgramGenerator {
         let new = replacement(item)
         let widths = [1, 2, 4].filter { $0 <= new.count }
         let width = random.chance(60) ? widths.last! : random.pick(widths)
-        let plus = width == 1 ? random.below(new.count) : new.count - width > 0 && random.chance(50) ? new.count - width : 0
+        let rest = new.count - width
+        let plus = width == 1 ? random.below(new.count) : random.chance(50) ? rest : 0
         let value = Array(new[plus..<plus + width])
         let target: Reference.Target =
             random.chance(70) ? .item(item.id, plus: plus) : .alias(item.id, plus: plus)
