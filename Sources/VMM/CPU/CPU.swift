@@ -111,6 +111,8 @@ package enum OperationFlags {
     package static let operand64: UInt8 = 1 << 5
     /// The destination (op 0) is the memory operand, for handlers that serve both.
     package static let memory: UInt8 = 1 << 6
+    /// INS or OUTS, with or without REP.
+    package static let stringIO: UInt8 = 1 << 7
 }
 
 extension UnsafeMutablePointer where Pointee == CPUState {

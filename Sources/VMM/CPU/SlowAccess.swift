@@ -97,7 +97,7 @@ extension Processor {
     /// Translates both pages of an access; on a fault records it.
     private func translate(_ linear: UInt64, size: Int, _ kind: AccessKind, cpl: UInt8, refill: Bool) -> Span? {
         guard let first = translate(linear, kind, cpl: cpl) else { return nil }
-        if cpu.pointee.events != nil { touch(first) }
+        if watchesPaging { touch(first) }
         let room = Int(pageSize - (linear & ~pageMask))
         guard size > room else {
             if refill { fillCache(linear, first, cpl: cpl) }
@@ -107,7 +107,7 @@ extension Processor {
         let mask = cpu.isLongMode && linear >> 32 != 0 ? ~0 : cpu.pointee.linearMask
         let next = ((linear & pageMask) &+ pageSize) & mask
         guard let second = translate(next, kind, cpl: cpl) else { return nil }
-        if cpu.pointee.events != nil { touch(second) }
+        if watchesPaging { touch(second) }
         return Span(first: first, firstCount: room, second: second, count: size)
     }
 
@@ -144,8 +144,10 @@ extension Processor {
             if slot >= TLB.smallEntries { largeSlot = slot }
         }
         if mayWrite {
-            let watched = FrameAttributes.code | FrameAttributes.pageTable | FrameAttributes.descriptorTable
-            mayWrite = memory.writePage(physical) == page && memory.attributes(physical) & watched == 0
+            let watched =
+                FrameAttributes.code | FrameAttributes.pageTable | FrameAttributes.descriptorTable
+                | FrameAttributes.unwritten
+            mayWrite = memory.writablePage(physical) == page && memory.attributes(physical) & watched == 0
         }
         dataCaches.fill(user: isUser, linear: linear, page: page, write: mayWrite, largeSlot: largeSlot)
     }
@@ -195,9 +197,11 @@ extension Processor {
                 value = mmio.read(address, size: size)
                 memcpyIn(bytes, value, done, size)
             }
+            let rip = op.map { cpu.rip(of: $0) } ?? cpu.pointee.rip
             cpu.emit(
-                write ? .mmioWrite : .mmioRead, address: cpu.pointee.rip, operand: address, value: value,
-                size: UInt8(size))
+                write ? .mmioWrite : .mmioRead,
+                address: cpu.is64Bit ? rip : (cpu.pointee.segments.1.base &+ rip) & 0xffff_ffff, operand: address,
+                value: value, size: UInt8(size))
             done += size
         }
         if let op { cpu.leaveBlock(after: op) }

@@ -13,4 +13,7 @@ package enum EventKind: UInt8, CaseIterable {
     // What the machine does.
     case mmioRead, mmioWrite, dma, exception, interruptAsserted, interruptDelivered, modeSwitch
     case pageTableWrite, descriptorWrite, tlbFill, firstTouch, taskSwitch
+    /// Not an event of its own: up to 16 bytes that the string I/O before it moved, in `operand` and `value`. `size` is
+    /// their number.
+    case payload
 }

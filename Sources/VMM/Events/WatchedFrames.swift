@@ -11,7 +11,7 @@ import CEngine
 extension Processor {
     /// The frame of `physical` is being accessed; by the first access since the sink was attached it is reported.
     func touch(_ physical: UInt64) {
-        guard memory.attributes(physical) & FrameAttributes.touched == 0, memory.readPage(physical) != nil,
+        guard watchesPaging, memory.attributes(physical) & FrameAttributes.touched == 0, memory.readPage(physical) != nil,
             physical < memory.size
         else { return }
         memory.mark(physical, FrameAttributes.touched)
@@ -20,13 +20,16 @@ extension Processor {
 
     /// Takes the frame of `physical` off the fast path for stores.
     func watch(_ physical: UInt64, _ attribute: UInt8) {
-        guard memory.attributes(physical) & attribute == 0, let page = memory.writePage(physical) else { return }
+        guard memory.attributes(physical) & attribute == 0, let page = memory.writablePage(physical) else {
+            return
+        }
         memory.mark(physical, attribute)
         dataCaches.protect(page)
     }
 
     /// Watches the descriptor tables as they are now, and no others.
     func watchDescriptorTables() {
+        guard watchesPaging else { return }
         for range in descriptorRanges { memory.unmark(range.lowerBound, FrameAttributes.descriptorTable) }
         descriptorRanges = []
         let state = cpu.pointee
