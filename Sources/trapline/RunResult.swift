@@ -17,16 +17,16 @@ struct RunResult {
     private let engine: Engine
     private let configuration: MachineConfiguration
 
-    init(machine: Machine, outcome: Outcome, options: RunOptions, seconds: Double) {
+    init(machine: Machine, outcome: Outcome, digest: StateDigest? = nil, seconds: Double) {
         self.outcome = outcome
         self.seconds = seconds
         screen = machine.devices.screen
-        digest = machine.digest
+        self.digest = digest ?? machine.digest
         instructions = machine.clock.count
         virtualNanoseconds = machine.clock.now
         address = machine.processor.cpu.pointee.rip
         post = machine.devices.postCodes
-        engine = options.engine
+        engine = machine.configuration.engine
         configuration = machine.configuration
         eventCounts = EventKind.allCases.filter { $0 != .none }.map {
             ("\($0)", machine.processor.eventCount($0))
@@ -65,17 +65,20 @@ struct RunResult {
     }
 
     /// Two digits after the point.
-    private static func decimal(_ value: Double) -> String {
+    static func decimal(_ value: Double) -> String {
         let hundredths = UInt64(max(value, 0) * 100)
         let fraction = hundredths % 100
         return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
     }
 
     /// The summary that `--json-summary` writes.
-    var summary: JSON {
+    var summary: JSON { .object(members) }
+
+    /// What is in the summary, for other documents that have it too.
+    var members: [(String, JSON)] {
         var exitValue = JSON.null
         if case .debugExit(let value) = outcome { exitValue = .integer(UInt64(value)) }
-        return .object([
+        return [
             ("outcome", .string(outcome.name)),
             ("exit_value", exitValue),
             ("post", .object([("0x80", .integer(UInt64(post.0))), ("0x190", .integer(UInt64(post.1)))])),
@@ -87,7 +90,7 @@ struct RunResult {
             ("mips", .number(millionsPerSecond)),
             ("engine", .string(engine.rawValue)),
             ("machine", machine),
-        ])
+        ]
     }
 
     private var machine: JSON {

@@ -1,3 +1,4 @@
+import Tracer
 import VMM
 
 /// One run from power-on to its outcome: slices of machine time, and between them everything from outside.
@@ -12,11 +13,16 @@ final class RunSession {
     private let output: ConsoleOutput
     private let debugConsole: DebugConsole?
     private let trace: InstructionTrace?
+    private let recording: Recording?
     private let started = HostClock.seconds
 
-    init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
+    /// A run of a machine; with `recording`, whose disks the configuration has, it leaves a trace.
+    init(
+        _ configuration: MachineConfiguration, _ options: RunOptions, recording: Recording? = nil
+    ) throws(CommandError) {
         self.configuration = configuration
         self.options = options
+        self.recording = recording
         machine = try Self.build(configuration)
         input = ConsoleInput(isUsed: options.stdin == .console)
         output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
@@ -36,46 +42,74 @@ final class RunSession {
     private func connect() {
         machine.devices.onConsoleOutput = { [unowned self] byte in
             if let outcome = output.take(byte) { machine.end(outcome) }
+            if recording?.consoleByte(byte) == true { machine.pause() }
+        }
+        machine.devices.onMarkOutput = { [unowned self] byte in
+            if recording?.markByte(byte) == true { machine.pause() }
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
     }
 
-    func run() -> RunResult {
+    func run() throws(CommandError) -> RunResult {
         EndingSignal.watch()
-        let outcome = loop()
+        machine.expectsInput = input.isOpen
+        try recording?.begin(machine)
+        let outcome = try loop()
         Terminal.restore()
         output.flush()
         debugConsole?.flush()
-        return RunResult(machine: machine, outcome: outcome, options: options, seconds: HostClock.seconds - started)
+        let digest = machine.digest
+        let seconds = HostClock.seconds - started
+        try recording?.finish(outcome, digest)
+        return RunResult(machine: machine, outcome: outcome, digest: digest, seconds: seconds)
     }
 
-    private func loop() -> Outcome {
-        machine.expectsInput = input.isOpen
+    private func loop() throws(CommandError) -> Outcome {
         while true {
             let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
             output.flush()
             debugConsole?.flush()
             if case .ended(let outcome) = stop { return outcome }
+            try recording?.stopped(machine, atLimit: stop == .limit)
             if let outcome = checkOutside() ?? checkPosition() {
                 machine.end(outcome)
                 return outcome
             }
-            if case .idle(let deadline) = stop { idle(until: deadline) }
-            machine.expectsInput = input.deliver { machine.devices.consoleInput($0) }
+            if case .idle(let deadline) = stop {
+                recording?.recorder?.sync()
+                // Time that passed first brings what is due then; input is looked for after that.
+                if idle(until: deadline) { continue }
+            }
+            deliverInput()
         }
+    }
+
+    /// Gives the guest what there is for it.
+    private func deliverInput() {
+        let expects = input.deliver { bytes in
+            let taken = machine.devices.consoleInput(bytes)
+            recording?.recorder?.input(bytes.prefix(taken))
+            return taken
+        }
+        guard expects != machine.expectsInput else { return }
+        machine.expectsInput = expects
+        recording?.recorder?.expectsInput(expects)
     }
 
     /// The guest is halted: on a terminal its time passes no faster than the user's; without a timer only input
     /// can wake it.
-    private func idle(until deadline: UInt64?) {
+    /// - Returns: whether virtual time has passed.
+    private func idle(until deadline: UInt64?) -> Bool {
         guard let deadline else {
             _ = input.wait(seconds: secondsLeft)
-            return
+            return false
         }
-        guard input.isTerminal else { return }
+        guard input.isTerminal else { return false }
         let seconds = Double(deadline - min(deadline, machine.clock.now)) / 1e9
-        if !input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { machine.skipIdleTime() }
+        if input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { return false }
+        machine.skipIdleTime()
+        return true
     }
 
     /// The next count at which something is due.
@@ -84,6 +118,7 @@ final class RunSession {
         for interval in [options.digestEvery, options.checkSnapshots] {
             if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
         }
+        if let recorder = recording?.recorder { next = min(next, recorder.nextStop(after: count)) }
         return min(next, options.maxInstructions ?? .max)
     }
 

@@ -5,8 +5,11 @@ import Glibc
 struct Trapline: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trapline",
-        abstract: "Boots unmodified x86 guests on a deterministic machine.",
-        subcommands: [RunCommand.self])
+        abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
+        subcommands: [
+            RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
+            VerifyCommand.self, StripCommand.self,
+        ])
 }
 
 @main

@@ -17,3 +17,9 @@ package enum EventKind: UInt8, CaseIterable {
     /// their number.
     case payload
 }
+
+/// Bits of `EventRecord.flags`.
+package enum EventFlags {
+    /// String I/O: `value` elements of `detail` bytes follow in records of kind `payload`.
+    package static let hasPayload: UInt8 = 1 << 0
+}

@@ -155,7 +155,8 @@ enum SensitiveInstructions {
         cpu.append(
             EventRecord(
                 count: position, address: address, operand: port, value: UInt64(bytes.count) / max(width, 1),
-                kind: op.pointee.kind, ring: ring, size: op.pointee.length, flags: 0, detail: UInt32(width)))
+                kind: op.pointee.kind, ring: ring, size: op.pointee.length, flags: EventFlags.hasPayload,
+                detail: UInt32(width)))
         for start in stride(from: 0, to: bytes.count, by: 16) {
             let part = bytes[start..<min(start + 16, bytes.count)]
             var words: (UInt64, UInt64) = (0, 0)

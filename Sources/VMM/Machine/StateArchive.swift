@@ -23,6 +23,11 @@ package struct StateDigest: Equatable, CustomStringConvertible {
     package let high: UInt64
     package let low: UInt64
 
+    package init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
     /// 32 hexadecimal digits.
     package var description: String {
         [high, low].map { word in
