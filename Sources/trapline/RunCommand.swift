@@ -32,7 +32,7 @@ struct RunCommand: ParsableCommand {
 /// The options that say when a run ends and what it leaves behind.
 struct RunOptions: ParsableArguments {
     @Option(help: ArgumentHelp("interpreter or translator.", valueName: "name"))
-    var engine = Engine.interpreter
+    var engine = Engine.translator
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("End when this text appears on the serial console.", valueName: "text"))

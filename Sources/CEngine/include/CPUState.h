@@ -47,7 +47,7 @@ typedef struct DataCacheEntry {
     uint64_t readTag;
     uint64_t writeTag;
     uint64_t addend;  // host address minus linear address
-    uint64_t spare;
+    uint64_t page;    // host address of the page
 } DataCacheEntry;
 
 /// One entry of the modelled TLB.
@@ -168,7 +168,28 @@ struct CPUState {
     void *blockArena;
     uint64_t physicalMask;          // of physical addresses: the model's width, without bit 20 while A20 is masked
     void *processor;                // unretained Processor that owns this state
+    // Arithmetic flags as translated code leaves them: LAHF's byte in bits 8-15 (bit 9 always set), OF in bit 0; 0 while
+    // `flagResult` and `flagCarries` have them. Always 0 outside translated code.
+    uint16_t hostFlags;
+    uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
 };
+
+/// What translated code addresses relative to the state block: one allocation of CPU_REGION_SIZE bytes.
+enum : int {
+    CPU_REGION_SUPERVISOR_CACHE = 4096,  // 1,024 DataCacheEntry
+    CPU_REGION_USER_CACHE = CPU_REGION_SUPERVISOR_CACHE + 1024 * 32,
+    CPU_REGION_DISABLED_CACHE = CPU_REGION_USER_CACHE + 1024 * 32,
+    CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + 1024 * 32,  // 512 pairs of flagResult and flagCarries
+    CPU_REGION_JUMP_CACHE = CPU_REGION_FLAGS + 512 * 16,       // 8,192 JumpCacheEntry
+    CPU_REGION_SIZE = CPU_REGION_JUMP_CACHE + 8192 * 16,
+};
+
+/// Where translated code for one target of a branch begins.
+typedef struct JumpCacheEntry {
+    uint64_t rip;
+    uint32_t code;  // host address
+    uint32_t mode;  // ModeKey; ~0 when empty
+} JumpCacheEntry;
 
 /// Sets every byte of the state to zero, pointers included.
 static inline void cpu_clear(CPUState *cpu) { __builtin_memset(cpu, 0, sizeof *cpu); }
@@ -209,6 +230,8 @@ enum : int {
 };
 
 _Static_assert(sizeof(Operation) == 64, "an operation is one cache line");
+_Static_assert(sizeof(CPUState) <= CPU_REGION_SUPERVISOR_CACHE, "the state block fits before the caches");
+_Static_assert(sizeof(DataCacheEntry) == 32 && sizeof(JumpCacheEntry) == 16, "entries are indexed by shifts");
 
 #pragma clang assume_nonnull end
 #endif

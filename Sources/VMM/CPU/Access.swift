@@ -273,27 +273,27 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     }
 
     @inline(never) private func readSlow(_ linear: UInt64, _ size: Int, _ op: OperationPointer, stack: Bool) -> Bool {
-        processor.read(linear, size: size, stack ? [.stack] : [], op)
+        withProcessor { $0.read(linear, size: size, stack ? [.stack] : [], op) }
     }
 
     @inline(never) private func writeSlow(
         _ linear: UInt64, _ value: UInt64, _ size: Int, _ op: OperationPointer, stack: Bool
     ) -> Bool {
         pointee.scratch.0 = value
-        return processor.write(linear, size: size, stack ? [.write, .stack] : [.write], op)
+        return withProcessor { $0.write(linear, size: size, stack ? [.write, .stack] : [.write], op) }
     }
 
     @inline(never) private func beginUpdateSlow(
         _ linear: UInt64, _ size: Int, _ op: OperationPointer
     ) -> UnsafeMutableRawPointer? {
         let stack: AccessKind = op.pointee.segment == 2 ? [.stack] : []
-        guard processor.readForUpdate(linear, size: size, stack, op) else { return nil }
+        guard withProcessor({ $0.readForUpdate(linear, size: size, stack, op) }) else { return nil }
         pointee.scratchAddress = linear
         return scratchPointer
     }
 
     @inline(never) private func finishUpdateSlow(_ size: Int, _ op: OperationPointer) {
-        processor.commitUpdate(pointee.scratchAddress, size: size, op)
+        withProcessor { $0.commitUpdate(pointee.scratchAddress, size: size, op) }
     }
 }
 

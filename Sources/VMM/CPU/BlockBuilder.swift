@@ -59,8 +59,8 @@ struct BlockBuilder {
     /// one
     /// instruction that crosses the page end, with `single`).
     mutating func build(
-        _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, mode: UInt32,
-        single: Bool
+        _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, rip: UInt64,
+        mode: UInt32, single: Bool
     ) -> Result {
         let head = BlockCache.head(block)
         var offset = 0
@@ -85,7 +85,8 @@ struct BlockBuilder {
         block.initialize(
             to: Block(
                 physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
-                instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0))
+                instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0,
+                rip: rip, code: 0, incoming: 0, heat: 0))
         return .built(operations: count + 2)
     }
 
@@ -113,12 +114,14 @@ struct BlockBuilder {
             instruction: instruction, operands: UnsafePointer(operands), mode: mode, op: op, state: state)
         guard model.accepts(instruction), let select = InstructionTable.shared[instruction.mnemonic] else {
             op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
+            op.pointee.flags = OperationFlags.undefined
             ended = true
             return .complete
         }
         decoding.wireOperands()
         guard let handler = select(&decoding) else {
             op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
+            op.pointee.flags = OperationFlags.undefined
             ended = true
             return .complete
         }
@@ -126,6 +129,28 @@ struct BlockBuilder {
         SensitiveInstructions.wrap(decoding)
         ended = decoding.endsBlock
         return .complete
+    }
+
+    /// Describes the instructions of a block built before, for translation. `bytes` are the block's, all on one page.
+    mutating func read(
+        _ block: BlockCache.BlockPointer, bytes: UnsafeRawPointer,
+        into result: UnsafeMutablePointer<GuestInstruction>
+    ) {
+        let first = BlockCache.head(block) + 1
+        let mode = block.pointee.mode
+        for index in 0..<Int(block.pointee.instructionCount) {
+            let op = first + index
+            let status = ZydisDecoderDecodeFull(
+                &decoders[decoderIndex(mode)], bytes + Int(op.pointee.offset), ZyanUSize(op.pointee.length),
+                &instruction, operands)
+            guard status & 0x8000_0000 == 0, op.pointee.flags & OperationFlags.undefined == 0 else {
+                (result + index).initialize(to: GuestInstruction(op: op))
+                continue
+            }
+            let decoding = Decoding(
+                instruction: instruction, operands: UnsafePointer(operands), mode: mode, op: op, state: state)
+            (result + index).initialize(to: InstructionReader.read(decoding, rip: block.pointee.rip))
+        }
     }
 
     /// Writes the head and the operation that ends the block, and each operation's distance from the end.

@@ -1,7 +1,7 @@
 import CEngine
 import Glibc
 
-/// A run of decoded instructions that starts at one physical address in one mode: its description, which lies in the
+/// A run of decoded instructions that starts at one physical address and RIP in one mode: its description, which lies in the
 /// arena directly before its operations.
 struct Block {
     var physical: UInt64
@@ -15,9 +15,17 @@ struct Block {
     var hashNext: UInt32
     var frameNext: UInt32
     var secondFrameNext: UInt32
+    /// RIP of the first instruction.
+    var rip: UInt64
+    /// Offset of its translated code in the code memory; 0 while it has none.
+    var code: UInt32
+    /// The first exit of translated code that jumps to it, by number; 0 for none.
+    var incoming: UInt32
+    /// How often it was entered, up to where it is translated.
+    var heat: UInt16
 }
 
-/// All decoded code, by physical address and mode, in one arena of bounded size that is emptied when it is full.
+/// All decoded code, by physical address, RIP and mode, in one arena of bounded size that is emptied when it is full.
 ///
 /// The first operation of a block, its head, is the entry that branches link to. Killing a block diverts its operations
 /// to handlers that return to the run loop, so stale links are harmless; memory is reused only by `flush`, which must
@@ -35,6 +43,8 @@ final class BlockCache {
     private let codeMap: CodeMap
     private let frameCount: Int
     private var used = 1
+    /// What has code for some of the blocks.
+    var translator: Translator?
     /// Blocks decoded so far, for statistics.
     private(set) var built: UInt64 = 0
 
@@ -57,6 +67,12 @@ final class BlockCache {
         frameFirst.deallocate()
     }
 
+    /// The arena slot of a block or an operation.
+    func slot(of pointer: some _Pointer) -> Int {
+        (UnsafeRawPointer(bitPattern: UInt(bitPattern: pointer)).unsafelyUnwrapped - UnsafeRawPointer(arena))
+            / MemoryLayout<Operation>.stride
+    }
+
     @inline(__always) private func block(_ slot: UInt32) -> BlockPointer {
         (arena + Int(slot) &* MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
     }
@@ -76,19 +92,21 @@ final class BlockCache {
         (UnsafeMutableRawPointer(head) - MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
     }
 
-    /// The head of the block at `physical` in `mode`, if it is decoded.
-    @inline(__always) func find(_ physical: UInt64, _ mode: UInt32) -> OperationPointer? {
-        BlockCache.find(physical, mode, buckets: hash, arena: arena)
+    /// The head of the block at `physical` and `rip` in `mode`, if it is decoded.
+    @inline(__always) func find(_ physical: UInt64, _ rip: UInt64, _ mode: UInt32) -> OperationPointer? {
+        BlockCache.find(physical, rip, mode, buckets: hash, arena: arena)
     }
 
     /// The same in a cache given by its memory.
     @inline(__always) static func find(
-        _ physical: UInt64, _ mode: UInt32, buckets: UnsafeMutablePointer<UInt32>, arena: UnsafeMutableRawPointer
+        _ physical: UInt64, _ rip: UInt64, _ mode: UInt32, buckets: UnsafeMutablePointer<UInt32>,
+        arena: UnsafeMutableRawPointer
     ) -> OperationPointer? {
         var slot = buckets[bucket(physical, mode)]
         while slot != 0 {
             let candidate = (arena + Int(slot) &* MemoryLayout<Operation>.stride).assumingMemoryBound(to: Block.self)
-            if candidate.pointee.physical == physical && candidate.pointee.mode == mode {
+            if candidate.pointee.physical == physical && candidate.pointee.rip == rip && candidate.pointee.mode == mode
+            {
                 return BlockCache.head(candidate)
             }
             slot = candidate.pointee.hashNext
@@ -195,6 +213,7 @@ final class BlockCache {
         let second = Int(dead.pointee.secondPage / pageSize)
         if dead.pointee.secondPage != ~0 && second < frameCount && second != frame { unlinkFrame(slot, second) }
         dead.pointee.isAlive = false
+        if dead.pointee.code != 0 { translator?.unlink(dead) }
         let head = BlockCache.head(dead)
         head.pointee.handler = { _, _ in nil }
         for index in 1...Int(dead.pointee.instructionCount) + 1 {
@@ -238,5 +257,6 @@ final class BlockCache {
         hash.update(repeating: 0, count: BlockCache.buckets)
         frameFirst.update(repeating: 0, count: frameCount)
         codeMap.clear()
+        translator?.flush()
     }
 }

@@ -84,6 +84,10 @@ package enum ModeKey {
     package static let sseUsable: UInt32 = 1 << 11
     /// Long mode is active (IA32_EFER.LMA), in 64-bit or compatibility code.
     package static let longMode: UInt32 = 1 << 12
+    /// 32-bit code whose CS, SS, DS and ES all begin at 0 and need no check, with a 32-bit stack.
+    package static let flat: UInt32 = 1 << 13
+    /// CPL is 3.
+    package static let user: UInt32 = 1 << 14
 }
 
 /// Bits of `CPUState.pending`: what the run loop must do before the next instruction.
@@ -111,8 +115,8 @@ package enum OperationFlags {
     package static let operand64: UInt8 = 1 << 5
     /// The destination (op 0) is the memory operand, for handlers that serve both.
     package static let memory: UInt8 = 1 << 6
-    /// INS or OUTS, with or without REP.
-    package static let stringIO: UInt8 = 1 << 7
+    /// The CPU model does not have the instruction: it raises #UD.
+    package static let undefined: UInt8 = 1 << 7
 }
 
 extension UnsafeMutablePointer where Pointee == CPUState {
@@ -169,6 +173,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// The machine around this CPU; for slow paths only.
     @inline(__always) package var processor: Processor {
         Unmanaged<Processor>.fromOpaque(pointee.processor).takeUnretainedValue()
+    }
+
+    /// The same without reference counting, for what runs often.
+    @inline(__always) package func withProcessor<R>(_ body: (Processor) -> R) -> R {
+        Unmanaged<Processor>.fromOpaque(pointee.processor)._withUnsafeGuaranteedRef(body)
     }
 
     // MARK: Positions inside a block

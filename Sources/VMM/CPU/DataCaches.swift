@@ -1,35 +1,37 @@
 import CEngine
 
 /// The private caches that the fast path of operand access probes: for each privilege, 1,024 pages with the host
-/// address
-/// of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
+/// address of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
 final class DataCaches {
-    /// One allocation of `dataCacheEntries` entries each, owned here. `disabled` is never filled, so that every
-    /// access takes
-    /// the slow path while it is selected.
+    /// Tables of `dataCacheEntries` entries each, in the region of the state block, whose Processor owns it. `disabled` is
+    /// never filled, so that every access takes the slow path while it is selected.
     let supervisor, user, disabled: UnsafeMutablePointer<DataCacheEntry>
     /// For each large slot of the TLB, the cache indices that hold pieces of that page, as 1,024 bits. Owned here.
     private let pieces: UnsafeMutablePointer<UInt64>
-    private static let none = DataCacheEntry(readTag: ~0, writeTag: ~0, addend: 0, spare: 0)
     private static let count = Int(dataCacheEntries)
     private static let words = count / 64
 
-    init() {
-        func table() -> UnsafeMutablePointer<DataCacheEntry> {
-            let table = UnsafeMutablePointer<DataCacheEntry>.allocate(capacity: DataCaches.count)
-            table.initialize(repeating: DataCaches.none, count: DataCaches.count)
+    /// The caches in `region`, which has CPU_REGION_SIZE bytes and outlives them.
+    init(region: UnsafeMutableRawPointer) {
+        func table(_ offset: some BinaryInteger) -> UnsafeMutablePointer<DataCacheEntry> {
+            let table = (region + Int(offset)).bindMemory(to: DataCacheEntry.self, capacity: DataCaches.count)
+            for index in 0..<DataCaches.count { table[index] = DataCaches.none(index) }
             return table
         }
-        (supervisor, user, disabled) = (table(), table(), table())
+        supervisor = table(CPU_REGION_SUPERVISOR_CACHE)
+        user = table(CPU_REGION_USER_CACHE)
+        disabled = table(CPU_REGION_DISABLED_CACHE)
         pieces = .allocate(capacity: TLB.largeEntries * DataCaches.words)
         pieces.initialize(repeating: 0, count: TLB.largeEntries * DataCaches.words)
     }
 
-    deinit {
-        supervisor.deallocate()
-        user.deallocate()
-        disabled.deallocate()
-        pieces.deallocate()
+    deinit { pieces.deallocate() }
+
+    /// A tag that no address which indexes entry `index` has, nor the page after such an address.
+    @inline(__always) private static func noTag(_ index: Int) -> UInt64 { UInt64((index ^ 512) << 12) }
+
+    @inline(__always) private static func none(_ index: Int) -> DataCacheEntry {
+        DataCacheEntry(readTag: noTag(index), writeTag: noTag(index), addend: 0, page: 0)
     }
 
     /// Selects the table for the CPU's privilege; the empty one where accesses have conditions that it does not know:
@@ -48,7 +50,8 @@ final class DataCaches {
         let tag = linear & pageMask
         let table = isUser ? user : supervisor
         table[index] = DataCacheEntry(
-            readTag: tag, writeTag: write ? tag : ~0, addend: UInt64(UInt(bitPattern: page)) &- tag, spare: 0)
+            readTag: tag, writeTag: write ? tag : DataCaches.noTag(index),
+            addend: UInt64(UInt(bitPattern: page)) &- tag, page: UInt64(UInt(bitPattern: page)))
         if let largeSlot {
             pieces[(largeSlot - TLB.smallEntries) * DataCaches.words + index / 64] |= 1 << UInt64(index % 64)
         }
@@ -57,8 +60,8 @@ final class DataCaches {
     /// Drops what mirrors a TLB entry.
     func drop(_ slot: Int, _ entry: TLBEntry) {
         guard slot >= TLB.smallEntries else {
-            supervisor[slot] = DataCaches.none
-            user[slot] = DataCaches.none
+            supervisor[slot] = DataCaches.none(slot)
+            user[slot] = DataCaches.none(slot)
             return
         }
         let words = pieces + (slot - TLB.smallEntries) * DataCaches.words
@@ -67,8 +70,8 @@ final class DataCaches {
             words[word] = 0
             while bits != 0 {
                 let index = word * 64 + bits.trailingZeroBitCount
-                supervisor[index] = DataCaches.none
-                user[index] = DataCaches.none
+                supervisor[index] = DataCaches.none(index)
+                user[index] = DataCaches.none(index)
                 bits &= bits &- 1
             }
         }
@@ -78,14 +81,16 @@ final class DataCaches {
     func protect(_ page: UnsafeMutableRawPointer) {
         let host = UInt64(UInt(bitPattern: page))
         for index in 0..<DataCaches.count {
-            if supervisor[index].addend &+ supervisor[index].readTag == host { supervisor[index].writeTag = ~0 }
-            if user[index].addend &+ user[index].readTag == host { user[index].writeTag = ~0 }
+            if supervisor[index].page == host { supervisor[index].writeTag = DataCaches.noTag(index) }
+            if user[index].page == host { user[index].writeTag = DataCaches.noTag(index) }
         }
     }
 
     func dropAll() {
-        supervisor.update(repeating: DataCaches.none, count: DataCaches.count)
-        user.update(repeating: DataCaches.none, count: DataCaches.count)
+        for index in 0..<DataCaches.count {
+            supervisor[index] = DataCaches.none(index)
+            user[index] = DataCaches.none(index)
+        }
         pieces.update(repeating: 0, count: TLB.largeEntries * DataCaches.words)
     }
 }

@@ -71,7 +71,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             physical = (entry.frame & pageMask) | (linear & pageBits)
         }
         return BlockCache.find(
-            physical & pointee.physicalMask, pointee.mode, buckets: pointee.blockBuckets, arena: pointee.blockArena)
+            physical & pointee.physicalMask, pointee.rip, pointee.mode, buckets: pointee.blockBuckets,
+            arena: pointee.blockArena)
     }
 }
 
@@ -84,13 +85,15 @@ extension Processor {
         defer { clock.count = cpu.pointee.count }
         cpu.pointee.count = clock.count
         stopRequested = false
+        let translator = blocks.translator
         while true {
             cpu.restorePatched()
             cpu.pointee.position = cpu.pointee.count
             clock.count = cpu.pointee.count
             if stopRequested { return .stopped }
             if cpu.pointee.count >= limit { return .count }
-            cpu.pointee.deadline = limit
+            // Translated code has the distance to the deadline in a signed register.
+            cpu.pointee.deadline = min(limit, cpu.pointee.count &+ 1 << 62)
             if cpu.pointee.pending != 0 {
                 if cpu.pointee.pending & PendingFlags.shutdown != 0 { return .shutdown }
                 if cpu.pointee.pending & PendingFlags.unsupported != 0 { return .unsupported }
@@ -99,7 +102,13 @@ extension Processor {
             }
             if takeEvent() { continue }
             if cpu.pointee.halted { return .halted }
-            if needsStep { step() } else { runBlocks() }
+            if needsStep {
+                step()
+            } else if let translator, cpu.pointee.dataCache != dataCaches.disabled {
+                runTranslated(translator)
+            } else {
+                runBlocks()
+            }
         }
     }
 
@@ -147,7 +156,7 @@ extension Processor {
     }
 
     /// A head refused to start: the deadline is inside its block, or the segment's limit, or the block is stale.
-    private func finishPartial(_ head: OperationPointer) {
+    func finishPartial(_ head: OperationPointer) {
         guard cpu.pointee.pending == 0, BlockCache.block(ofHead: head).pointee.isAlive else { return }
         let count = UInt64(head.pointee.remaining)
         if cpu.pointee.count &+ count > cpu.pointee.deadline {
@@ -222,7 +231,7 @@ extension Processor {
     /// The block at RIP after whatever it takes: page walk, decoding. Nil with a fault recorded, or when RIP must be
     /// looked
     /// at again.
-    private func fetchBlock() -> OperationPointer? {
+    func fetchBlock() -> OperationPointer? {
         let linear = cpu.linearRIP
         if cpu.is64Bit {
             guard isCanonical(linear) else {
@@ -235,7 +244,7 @@ extension Processor {
         }
         guard let physical = translate(linear, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
         if watchesPaging { touch(physical) }
-        if let head = blocks.find(physical, cpu.pointee.mode) { return head }
+        if let head = blocks.find(physical, cpu.pointee.rip, cpu.pointee.mode) { return head }
         return buildBlock(linear, physical)
     }
 
@@ -245,7 +254,7 @@ extension Processor {
         if let page = memory.readPage(physical) {
             let bytes = UnsafeRawBufferPointer(start: page + Int(physical & ~pageMask), count: room)
             if case .built(let operations) = builder.build(
-                block, bytes, physical: physical, mode: cpu.pointee.mode, single: false)
+                block, bytes, physical: physical, rip: cpu.pointee.rip, mode: cpu.pointee.mode, single: false)
             {
                 blocks.commit(block, operations: operations)
                 markCode(physical)
@@ -271,7 +280,7 @@ extension Processor {
             for index in first..<bytes.count { bytes[index] = readByte(second + UInt64(index - first)) }
         }
         let result = bytes.withUnsafeBytes {
-            builder.build(block, $0, physical: physical, mode: cpu.pointee.mode, single: true)
+            builder.build(block, $0, physical: physical, rip: cpu.pointee.rip, mode: cpu.pointee.mode, single: true)
         }
         guard case .built(let operations) = result else { return nil }
         let head = BlockCache.head(block)
@@ -326,7 +335,7 @@ extension Processor {
 extension UnsafeMutablePointer where Pointee == CPUState {
     /// The head of a block whose one instruction crosses a page end.
     func enterCrossingBlock(_ op: OperationPointer) -> Next {
-        guard processor.crossingBlockHolds(op) else { return nil }
+        guard withProcessor({ $0.crossingBlockHolds(op) }) else { return nil }
         return enterBlockWithinLimit(op)
     }
 }

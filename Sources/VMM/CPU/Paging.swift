@@ -43,7 +43,11 @@ extension Processor {
         let entry = TLBEntry(
             tag: ((linear >> walked.pageShift) << walked.pageShift) | 1, frame: walked.frame | walked.flags)
         if kind.contains(.fetch) {
-            if let replacing { fetchTLB.drop(replacing.slot) }
+            if let replacing {
+                fetchTLB.drop(replacing.slot)
+                forgetFetch(replacing.slot, replacing.entry)
+            }
+            forgetFetch(slot, fetchTLB[slot])
             fetchTLB.fill(slot, entry)
         } else {
             if let replacing {

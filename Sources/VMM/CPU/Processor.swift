@@ -28,7 +28,7 @@ package final class Processor: Archivable {
 
     var dataTLB = TLB()
     var fetchTLB = TLB()
-    let dataCaches = DataCaches()
+    let dataCaches: DataCaches
     let blocks: BlockCache
     var builder: BlockBuilder
 
@@ -70,9 +70,10 @@ package final class Processor: Archivable {
         self.mmio = mmio
         self.clock = clock
         self.model = model
-        let state = UnsafeMutableRawPointer.allocate(byteCount: MemoryLayout<CPUState>.stride, alignment: 64)
+        let state = UnsafeMutableRawPointer.allocate(byteCount: Int(CPU_REGION_SIZE), alignment: Int(pageSize))
         cpu = state.bindMemory(to: CPUState.self, capacity: 1)
         cpu_clear(cpu)
+        dataCaches = DataCaches(region: state)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
         cpu.pointee.physicalMask = (1 << model.physicalAddressBits) - 1
@@ -81,6 +82,10 @@ package final class Processor: Archivable {
         cpu.pointee.blockArena = blocks.arena
         cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
         cpu.pointee.dataCache = dataCaches.supervisor
+        if engine == .translator {
+            blocks.translator = Translator(cpu: cpu, blocks: blocks, memory: memory)
+            blocks.translator?.countsNanoseconds = clock.instructionsPerMicrosecond == 1000
+        }
         memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }
         memory.onMapChange = { [unowned self] range in
             blocks.invalidate(pages: range, cpu)
@@ -136,6 +141,7 @@ package final class Processor: Archivable {
         guard enabled != a20Enabled else { return }
         a20Enabled = enabled
         physicalMask = ((1 << model.physicalAddressBits) - 1) & (enabled ? ~0 : ~(1 << 20))
+        blocks.translator?.isStale = true
         mapChanged()
     }
 
@@ -160,11 +166,13 @@ package final class Processor: Archivable {
     package func pagingChanged() {
         flushTLB(keepGlobal: false)
         dataCaches.dropAll()
+        JumpCache.clear(cpu)
     }
 
     /// Addresses lead somewhere else than before. Decoded blocks are found by physical address and stay.
     func mapChanged() {
         dataCaches.dropAll()
+        JumpCache.clear(cpu)
         leaveBlockSoon()
     }
 
@@ -172,7 +180,7 @@ package final class Processor: Archivable {
     package func flushTLB(keepGlobal: Bool) {
         let caches = dataCaches
         dataTLB.flush(keepGlobal: keepGlobal) { slot, entry in caches.drop(slot, entry) }
-        fetchTLB.flush(keepGlobal: keepGlobal) { _, _ in }
+        fetchTLB.flush(keepGlobal: keepGlobal) { slot, entry in forgetFetch(slot, entry) }
     }
 
     /// INVLPG: drops what translates `linear`, global or not.
@@ -182,7 +190,16 @@ package final class Processor: Archivable {
             dataTLB.drop(slot)
             dataCaches.drop(slot, entry)
         }
-        if let (slot, _) = fetchTLB.lookup(linear, largeShift: shift) { fetchTLB.drop(slot) }
+        if let (slot, entry) = fetchTLB.lookup(linear, largeShift: shift) {
+            fetchTLB.drop(slot)
+            forgetFetch(slot, entry)
+        }
+    }
+
+    /// An entry of the fetch TLB goes: what was proved by it must be looked up again.
+    func forgetFetch(_ slot: Int, _ entry: TLBEntry) {
+        guard entry.tag != 0, blocks.translator != nil else { return }
+        if slot < TLB.smallEntries { JumpCache.drop(page: entry.tag, cpu) } else { JumpCache.clear(cpu) }
     }
 
     // MARK: Events

@@ -37,7 +37,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             mode = code & SegmentAttributes.big != 0 ? ModeKey.code32 : ModeKey.code16
             if pointee.segments.2.attributes & SegmentAttributes.big != 0 { mode |= ModeKey.stack32 }
             mode |= uncheckedSegments
+            if isFlat(mode) { mode |= ModeKey.flat }
         }
+        if pointee.cpl == 3 { mode |= ModeKey.user }
         if isProtected { mode |= ModeKey.protected }
         if long { mode |= ModeKey.longMode }
         if pointee.cr0 & (CR0.em | CR0.ts) == 0 {
@@ -52,6 +54,14 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// Linear address of the next instruction, valid between blocks.
     package var nextLinearAddress: UInt64 { linearRIP }
+
+    private func isFlat(_ mode: UInt32) -> Bool {
+        let wanted =
+            ModeKey.code32 | ModeKey.stack32 | ModeKey.unchecked(SegmentIndex.es) | ModeKey.unchecked(SegmentIndex.ss)
+            | ModeKey.unchecked(SegmentIndex.ds)
+        return mode & (wanted | ModeKey.sizeMask) == wanted && pointee.segments.1.limit == 0xffff_ffff
+            && pointee.segments.0.base | pointee.segments.1.base | pointee.segments.2.base | pointee.segments.3.base == 0
+    }
 
     private var allUnchecked: UInt32 { 0x3f * ModeKey.unchecked(0) }
 

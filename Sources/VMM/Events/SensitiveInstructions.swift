@@ -33,6 +33,8 @@ enum SensitiveInstructions {
     /// Bit of a port instruction's displacement, which it has no other use for: the port is the immediate. The bits
     /// below are the width in bytes.
     private static let portIsImmediate: UInt64 = 1 << 8
+    /// And another one: it is INS or OUTS, with or without REP.
+    private static let movesString: UInt64 = 1 << 9
 
     private static func describePort(_ decoding: Decoding, isInput: Bool) {
         let op = decoding.op
@@ -40,7 +42,7 @@ enum SensitiveInstructions {
         let isString = stringIO.contains(decoding.mnemonic)
         op.pointee.displacement = UInt64(decoding.operands[isInput ? 0 : 1].size) / 8
         if isString {
-            op.pointee.flags |= OperationFlags.stringIO
+            op.pointee.displacement |= movesString
         } else if decoding.isImmediate(isInput ? 1 : 0) {
             op.pointee.displacement |= portIsImmediate
         }
@@ -109,7 +111,7 @@ enum SensitiveInstructions {
         let kind = op.pointee.kind
         let position = cpu.count(before: op)
         cpu.pointee.position = position
-        if op.pointee.flags & OperationFlags.stringIO != 0, isPort(kind) { return reportStringIO(cpu, op, position) }
+        if isPort(kind), op.pointee.displacement & movesString != 0 { return reportStringIO(cpu, op, position) }
         guard cpu.pointee.events != nil else {
             let next = inner(cpu, op)
             if happened(cpu) { cpu_event_count(cpu, Int32(kind)).pointee &+= 1 }

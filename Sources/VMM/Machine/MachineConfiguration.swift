@@ -24,7 +24,7 @@ package struct MachineConfiguration {
     package var chipset = Chipset.apic
     package var cpu: CPUModel
     /// How the processor executes; nothing that the guest can see depends on it.
-    package var engine = Engine.interpreter
+    package var engine = Engine.translator
     /// Counts per microsecond of virtual time.
     package var instructionsPerMicrosecond: UInt64 = 1000
     /// What the real-time clock shows at power-on, in seconds since 1970, UTC.

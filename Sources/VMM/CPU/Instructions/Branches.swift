@@ -18,10 +18,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return false
     }
 
-    /// Takes a direct branch.
+    /// Takes a direct branch, which may be conditional and so stand inside a block.
     @inline(__always) fileprivate func takeBranch(_ op: OperationPointer) -> Next {
         let target = target(op)
         guard isValidTarget(target, op) else { return nil }
+        pointee.count &-= UInt64(op.pointee.remaining) &- 1
         return branch(to: target, op)
     }
 
@@ -78,10 +79,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     let count = countRegister(cpu, op) &- 1
     let masked = count & counterMask(op)
     if masked != 0 && condition {
-        let target = cpu.target(op)
-        guard cpu.isValidTarget(target, op) else { return nil }
+        guard cpu.isValidTarget(cpu.target(op), op) else { return nil }
         setCounter(cpu, op, masked)
-        return cpu.branch(to: target, op)
+        return cpu.takeBranch(op)
     }
     setCounter(cpu, op, masked)
     return op + 1
@@ -105,12 +105,13 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
 extension Decoding {
     /// Prepares a relative branch: the target relative to the block's start, and the mask that cuts it.
-    fileprivate mutating func wireBranch() {
+    /// What runs on if it is not taken stays in the block.
+    fileprivate mutating func wireBranch(endsBlock ends: Bool = false) {
         op.pointee.displacement = operands[0].imm.value.u &+ UInt64(op.pointee.offset) &+ UInt64(instruction.length)
         op.pointee.scale = instruction.address_width == 16 ? 0 : instruction.address_width == 32 ? 1 : 2
         op.pointee.addressMask = branchMask
         op.pointee.link = nil
-        endsBlock = true
+        endsBlock = ends
     }
 
     /// IP, EIP or RIP by the operand size.
@@ -136,7 +137,7 @@ extension InstructionTable {
             decoding.endsBlock = true
             if decoding.instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR { return decoding.farJump() }
             if decoding.isImmediate(0) {
-                decoding.wireBranch()
+                decoding.wireBranch(endsBlock: true)
                 return { cpu, op in cpu.takeBranch(op) }
             }
             return (decoding.isMemory(0) ? jumpMemory : jumpRegister)[decoding.size]
@@ -167,7 +168,7 @@ extension InstructionTable {
             decoding.endsBlock = true
             if decoding.instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR { return decoding.farCall() }
             if decoding.isImmediate(0) {
-                decoding.wireBranch()
+                decoding.wireBranch(endsBlock: true)
                 return relative[decoding.size]
             }
             return (decoding.isMemory(0) ? callMemory : callRegister)[decoding.size]

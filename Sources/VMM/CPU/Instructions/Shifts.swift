@@ -19,8 +19,9 @@ enum ShiftRight: ShiftOperation {
     @inline(__always) static func apply<T: Word>(_ cpu: CPU, _ value: T, _ count: Int) -> T {
         let result: T = count >= T.bitWidth ? 0 : value &>> T(truncatingIfNeeded: count)
         let carry = count <= T.bitWidth && (value >> T(count - 1)) & 1 != 0
-        // OF is the old sign bit for one-bit shifts; for others it is undefined, and defined here the same way.
-        cpu.setFlags(result, cf: carry, of: value >> T(T.bitWidth - 1) != 0, af: false)
+        // OF is the old sign bit for one-bit shifts; for others it is undefined, and here what the last of so many
+        // one-bit shifts would give.
+        cpu.setFlags(result, cf: carry, of: count == 1 && value >> T(T.bitWidth - 1) != 0, af: false)
         return result
     }
 }

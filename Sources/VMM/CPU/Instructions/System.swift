@@ -52,13 +52,13 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     fileprivate func readTimestamp(_ op: OperationPointer) -> Next {
         guard mayReadTSC else { return generalProtection(at: op) }
-        setEDXEAX(processor.tsc(at: op))
+        setEDXEAX(withProcessor { $0.tsc(at: op) })
         return op + 1
     }
 
     fileprivate func readTimestampAndProcessor(_ op: OperationPointer) -> Next {
         guard mayReadTSC else { return generalProtection(at: op) }
-        setEDXEAX(processor.tsc(at: op))
+        setEDXEAX(withProcessor { $0.tsc(at: op) })
         setGPR(Register.rcx, pointee.tscAux & 0xffff_ffff)
         return op + 1
     }

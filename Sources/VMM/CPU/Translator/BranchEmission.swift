@@ -1,0 +1,201 @@
+import CEngine
+
+// Branches and the stack in host code. A branch inside the page is linked: it becomes a jump to its target's code. One to
+// another page probes the jump cache, since the modelled TLB must be asked for that page.
+extension Translator {
+    /// A conditional branch that was taken, whose way out is emitted after the block's other code.
+    struct SideExit {
+        let site: JumpSite
+        let rip: UInt64
+        /// Instructions charged that do not run.
+        let refund: Int
+        let flags: FlagState
+    }
+
+    /// Bytes of a stack slot, and of an instruction pointer.
+    private var width: Int { is64 ? 8 : 4 }
+    private var rsp: HostRegister { GuestRegisters.host[Register.rsp].unsafelyUnwrapped }
+    private var rbp: HostRegister { GuestRegisters.host[Register.rbp].unsafelyUnwrapped }
+
+    /// Where a direct branch leads.
+    private var target: UInt64 {
+        (block.pointee.rip &+ current.op.pointee.displacement) & current.op.pointee.addressMask
+    }
+
+    /// RIP of the instruction after the current one.
+    private var nextRIP: UInt64 {
+        truncate(block.pointee.rip &+ UInt64(current.op.pointee.offset) &+ UInt64(current.op.pointee.length))
+    }
+
+    private func truncate(_ rip: UInt64) -> UInt64 { is64 ? rip : rip & 0xffff_ffff }
+
+    // MARK: Direct branches
+
+    func emitJumpIf() {
+        loadFlags()
+        let site = hot.jump(if: current.code)
+        sideExits.append(
+            SideExit(site: site, rip: target, refund: count - index - 1, flags: flags))
+    }
+
+    /// The ways out of the block in its middle.
+    func emitSideExits() {
+        for exit in sideExits {
+            exit.site.lead(to: hot.place)
+            flags = exit.flags
+            saveFlags()
+            if exit.refund > 0 {
+                hot.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(exit.refund))
+            }
+            emitJump(to: exit.rip)
+        }
+        sideExits.removeAll(keepingCapacity: true)
+    }
+
+    func emitDirectJump() {
+        saveFlags()
+        emitJump(to: target)
+    }
+
+    /// Runs on after the last instruction of the block.
+    func emitFallThrough() {
+        saveFlags()
+        emitJump(to: truncate(block.pointee.rip &+ UInt64(block.pointee.byteLength)))
+    }
+
+    /// Goes to `rip`, with flags in memory and the count exact.
+    private func emitJump(to rip: UInt64) {
+        if rip & pageMask == block.pointee.rip & pageMask {
+            let site = hot.jump()
+            site.lead(to: cold.place)
+            emitStub(addExit(to: rip, site: site))
+            return
+        }
+        let entry = StateOffset.jumpCache + Int32(JumpCache.index(rip) * MemoryLayout<JumpCacheEntry>.stride)
+        hot.move(.rax, constant: rip)
+        hot.arithmetic(ArithmeticNumber.cmp, .rax, .state(entry + JumpCacheOffset.rip))
+        let otherRIP = hot.jump(if: Condition.notEqual)
+        hot.arithmetic(
+            ArithmeticNumber.cmp, .state(entry + JumpCacheOffset.mode), size: 4,
+            constant: Int32(bitPattern: block.pointee.mode))
+        let otherMode = hot.jump(if: Condition.notEqual)
+        hot.load(.rax, size: 4, .state(entry + JumpCacheOffset.code))
+        hot.jump(through: .register(.rax))
+        otherRIP.lead(to: cold.place)
+        otherMode.lead(to: cold.place)
+        emitStub(addExit(to: rip))
+    }
+
+    // MARK: Calls and indirect branches
+
+    func emitCall() {
+        loseHostFlags(live: RFlags.arithmetic)
+        emitPushOfNextRIP()
+        emitJump(to: target)
+    }
+
+    /// Pushes the address of the next instruction. RAX and RDX are lost.
+    private func emitPushOfNextRIP() {
+        probePush()
+        if let short = Int32(exactly: Int64(bitPattern: nextRIP)) {
+            hot.store(memoryOperand, size: width, constant: short)
+        } else if width == 4 {
+            hot.store(memoryOperand, size: 4, constant: Int32(truncatingIfNeeded: nextRIP))
+        } else {
+            hot.move(.first, constant: nextRIP)
+            hot.store(memoryOperand, .first)
+        }
+        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+    }
+
+    /// RAX ← host address of the stack slot below RSP.
+    private func probePush() {
+        hot.loadAddress(.address, size: width, .memory(rsp, Int32(-width)))
+        probeLinear(size: width, write: true)
+    }
+
+    /// JMP and CALL to a register's or a memory operand's value.
+    func emitIndirect() {
+        loseHostFlags(live: RFlags.arithmetic)
+        if current.destination.isMemory {
+            probe(size: width, write: false)
+            hot.load(.rax, size: width, memoryOperand)
+        } else if case .register(let number) = current.destination {
+            hot.load(.rax, size: width, operand(number))
+        }
+        probeJumpCache()
+        if current.form == .callIndirect { emitPushOfNextRIP() }
+        hot.jump(through: .register(.second))
+    }
+
+    func emitReturn() {
+        loseHostFlags(live: RFlags.arithmetic)
+        hot.move(.address, rsp, size: width)
+        probeLinear(size: width, write: false)
+        hot.load(.rax, size: width, memoryOperand)
+        probeJumpCache()
+        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width) + Int32(current.immediate)))
+        hot.jump(through: .register(.second))
+    }
+
+    /// R14 ← the code of the block at the RIP in RAX; if it is not at hand, the branch is done by its handler. RDX is lost.
+    private func probeJumpCache() {
+        let table = StateOffset.jumpCache
+        hot.move(.first, .rax, size: 4)
+        hot.shift(5, .register(.first), size: 4, by: 6)
+        hot.move(.second, .rax, size: 4)
+        hot.arithmetic(ArithmeticNumber.and, .register(.second), size: 4, constant: 63)
+        hot.arithmetic(ArithmeticNumber.xor, .first, size: 4, .register(.second))
+        hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: Int32(JumpCache.entries - 1))
+        hot.shift(4, .register(.first), size: 4, by: 4)
+        hot.arithmetic(ArithmeticNumber.cmp, .rax, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.rip))
+        misses.append(hot.jump(if: Condition.notEqual))
+        hot.arithmetic(
+            ArithmeticNumber.cmp, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.mode), size: 4,
+            constant: Int32(bitPattern: block.pointee.mode))
+        misses.append(hot.jump(if: Condition.notEqual))
+        hot.load(.second, size: 4, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.code))
+    }
+
+    // MARK: The stack
+
+    func emitPush() {
+        loseHostFlags(live: RFlags.arithmetic)
+        if current.destination.isMemory {
+            probe(size: width, write: false)
+            hot.load(.second, size: width, memoryOperand)
+        }
+        probePush()
+        switch current.destination {
+        case .immediate:
+            hot.store(memoryOperand, size: width, constant: Int32(truncatingIfNeeded: current.immediate))
+        case .register(let number): hot.store(memoryOperand, size: width, value(number, in: .second))
+        default: hot.store(memoryOperand, size: width, .second)
+        }
+        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+    }
+
+    func emitPop() {
+        guard case .register(let destination) = current.destination else { return }
+        loseHostFlags(live: RFlags.arithmetic)
+        hot.move(.address, rsp, size: width)
+        probeLinear(size: width, write: false)
+        hot.load(.second, size: width, memoryOperand)
+        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width)))
+        write(destination, size: width, .second)
+    }
+
+    func emitLeave() {
+        loseHostFlags(live: RFlags.arithmetic)
+        hot.move(.address, rbp, size: width)
+        probeLinear(size: width, write: false)
+        hot.loadAddress(rsp, size: width, .memory(rbp, Int32(width)))
+        hot.load(rbp, size: width, memoryOperand)
+    }
+}
+
+private enum JumpCacheOffset {
+    static let rip = Int32(MemoryLayout<JumpCacheEntry>.offset(of: \.rip).unsafelyUnwrapped)
+    static let code = Int32(MemoryLayout<JumpCacheEntry>.offset(of: \.code).unsafelyUnwrapped)
+    static let mode = Int32(MemoryLayout<JumpCacheEntry>.offset(of: \.mode).unsafelyUnwrapped)
+}

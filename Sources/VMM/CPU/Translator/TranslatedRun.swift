@@ -1,0 +1,63 @@
+import CEngine
+
+// The run loop of the translator: blocks that have code run it, others are interpreted until they are hot.
+extension Processor {
+    /// Runs blocks until the machine must be looked at. RIP, count and flags are in the state then.
+    func runTranslated(_ translator: Translator) {
+        cpu.pointee.idleNanoseconds = clock.idleNanoseconds
+        var exit = 0
+        var generation = translator.generation
+        while true {
+            if translator.mustFlush { blocks.flush() }
+            guard let head = cpu.findBlock() ?? fetchBlock() else { return }
+            let block = BlockCache.block(ofHead: head)
+            guard block.pointee.code != 0 || heat(block, translator) else {
+                guard interpret(head) else { return }
+                exit = 0
+                continue
+            }
+            if block.pointee.secondPage != ~0 && !crossingBlockHolds(head) { return }
+            guard cpu.pointee.count &+ UInt64(block.pointee.instructionCount) <= cpu.pointee.deadline else {
+                return finishPartial(head)
+            }
+            JumpCache.insert(block.pointee.rip, block.pointee.mode, translator.executable(block), cpu)
+            if exit != 0 && generation == translator.generation { translator.link(exit, to: block) }
+            let before = cpu.pointee.count
+            exit = translator.run(block)
+            if exit == 0 { return }
+            generation = translator.generation
+            cpu.pointee.rip = translator.exits[exit].rip
+            if block.pointee.secondPage != ~0 && cpu.pointee.count == before && cpu.pointee.rip == block.pointee.rip {
+                // Its code rests on another entry of the TLB than the one that leads there now.
+                translator.unlink(block)
+                block.pointee.heat = 0
+            }
+        }
+    }
+
+    /// Counts that `block` is entered, and translates it when it is hot.
+    /// - Returns: whether it has code now.
+    private func heat(_ block: BlockCache.BlockPointer, _ translator: Translator) -> Bool {
+        guard block.pointee.heat >= translator.threshold else {
+            block.pointee.heat += 1
+            return false
+        }
+        guard Translator.handles(block.pointee.mode), block.pointee.isAlive else { return false }
+        return translator.translate(block, &builder)
+    }
+
+    /// Interprets one block.
+    /// - Returns: whether another follows at once, with RIP and count exact.
+    private func interpret(_ head: OperationPointer) -> Bool {
+        guard head.pointee.handler(cpu, head) != nil else {
+            finishPartial(head)
+            return false
+        }
+        var op = head + 1
+        while let next = op.pointee.handler(cpu, op) {
+            if next != op + 1 { return true }
+            op = next
+        }
+        return false
+    }
+}
