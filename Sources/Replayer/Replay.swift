@@ -358,6 +358,12 @@ package final class Replay {
         machine.processor.flushEvents()
         if let failure = verifier?.failure { throw failure }
         var result = end
+        if reader.end == nil, position == reader.reach.position, case .outcome(let outcome) = end,
+            outcome != .interrupted
+        {
+            // The recording was cut off between the guest's end and its own.
+            result = .cutOff
+        }
         if let found = verifier?.divergence { result = .diverged(found) }
         if case .outcome(let outcome) = end, outcome != .interrupted, case .outcome = result {
             if let found = try checkEnd(outcome) { result = .diverged(found) }

@@ -120,7 +120,7 @@ package struct TraceProgress: Equatable {
         return progress
     }
 
-    func block(epoch: UInt32) -> Block {
+    package func block(epoch: UInt32) -> Block {
         var writer = ByteWriter()
         write(&writer)
         return Block(.sync, epoch: epoch, items: 1, counts: position.count...position.count, [(1, writer.bytes)])

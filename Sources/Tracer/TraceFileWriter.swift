@@ -2,7 +2,7 @@ import CXXHash
 import Glibc
 
 /// The file a trace is written to: header, blocks, index, trailer. Belongs to one thread.
-final class TraceFileWriter {
+package final class TraceFileWriter {
     private let descriptor: Int32
     private let compressor = BlockCompressor()
     private var index: [IndexEntry] = []
@@ -10,7 +10,7 @@ final class TraceFileWriter {
     private(set) var statistics = TraceStatistics()
 
     /// Creates or empties the file at `path` and writes the header.
-    init(_ path: String) throws(TraceError) {
+    package init(_ path: String) throws(TraceError) {
         descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else { throw .cannotWrite(errno: errno) }
         var header = ByteWriter()
@@ -25,7 +25,7 @@ final class TraceFileWriter {
     deinit { _ = close(descriptor) }
 
     /// Compresses and appends a block. After an error the file ends with the last whole block.
-    func append(_ block: Block, level: Int32 = 3) throws(TraceError) {
+    package func append(_ block: Block, level: Int32 = 3) throws(TraceError) {
         let payload = compressor.compress(block.columns, level: level)
         var header = block.header
         header.length = UInt32(payload.count)
@@ -34,14 +34,14 @@ final class TraceFileWriter {
     }
 
     /// Appends a block whose columns are in their stored form already.
-    func append(_ header: BlockHeader, _ payload: [UInt8]) throws(TraceError) {
+    package func append(_ header: BlockHeader, _ payload: [UInt8]) throws(TraceError) {
         let entry = IndexEntry(header: header, offset: offset)
         try write(header.bytes(payload: payload) + payload)
         index.append(entry)
     }
 
     /// Writes the index and the trailer, and makes sure that all of it is in the file.
-    func finish() throws(TraceError) {
+    package func finish() throws(TraceError) {
         let start = index.count <= IndexEntry.mostIndexed ? offset : 0
         if start > 0 { try append(IndexEntry.block(index)) }
         var trailer = ByteWriter()

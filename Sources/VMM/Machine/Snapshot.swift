@@ -25,6 +25,13 @@ extension Machine {
         return archive.bytes
     }
 
+    /// `snapshotWithoutRAM` with the name and place of each field, for looking at what is in it.
+    package func layoutWithoutRAM() -> (bytes: [UInt8], fields: [StateArchive.Field]) {
+        let archive = StateArchive(recordsLayout: true, omitsRAM: true)
+        visit(archive)
+        return (archive.bytes, archive.layout)
+    }
+
     /// Continues from `snapshotWithoutRAM`, after the contents of RAM were put back; otherwise as `restore`.
     package func restoreWithoutRAM(_ snapshot: [UInt8]) throws(SnapshotError) {
         let archive = StateArchive(restoring: snapshot, omitsRAM: true)
