@@ -41,8 +41,17 @@ let package = Package(
         .target(
             name: "CHostCPU", path: "Tests/CHostCPU",
             cSettings: [.unsafeFlags(["-O2", "-fno-stack-protector"])]),
+        // What the differential tests share: instruction forms, their encodings, and values for them.
+        .target(
+            name: "DifferentialSupport", dependencies: ["VMM", "CEngine", "CZydis", "CHostCPU"],
+            path: "Tests/DifferentialSupport", swiftSettings: engineSettings),
         .executableTarget(
-            name: "hostdiff", dependencies: ["VMM", "CEngine", "CZydis", "CHostCPU"], path: "Tests/hostdiff",
+            name: "hostdiff", dependencies: ["DifferentialSupport"], path: "Tests/hostdiff",
+            swiftSettings: engineSettings),
+        // Runs random programs in both engines and on the host CPU; started by BlockDifferentialTests.
+        .target(name: "CBlockGuest", path: "Tests/CBlockGuest"),
+        .executableTarget(
+            name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest"], path: "Tests/blockdiff",
             swiftSettings: engineSettings),
         .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
     ]

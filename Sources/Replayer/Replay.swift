@@ -219,7 +219,7 @@ package final class Replay {
     /// What the checks have found so far.
     private func check() -> End? {
         machine.processor.flushEvents()
-        if let found = verifier?.divergence { return .diverged(found) }
+        // What a disk cannot give is the cause of whatever else differs.
         for disk in disks {
             guard let failure = disk.failure else { continue }
             return .diverged(
@@ -227,7 +227,7 @@ package final class Replay {
                     kind: .disk, position: position,
                     differences: [Divergence.Difference("disk", recorded: "readable", replayed: failure)]))
         }
-        return nil
+        return verifier?.divergence.map { .diverged($0) }
     }
 
     private func overshoot(_ target: TracePosition) -> Divergence {
@@ -357,14 +357,13 @@ package final class Replay {
     private func finished(_ end: End) throws(TraceError) -> End {
         machine.processor.flushEvents()
         if let failure = verifier?.failure { throw failure }
-        var result = end
+        var result = check() ?? end
         if reader.end == nil, position == reader.reach.position, case .outcome(let outcome) = end,
             outcome != .interrupted
         {
             // The recording was cut off between the guest's end and its own.
             result = .cutOff
         }
-        if let found = verifier?.divergence { result = .diverged(found) }
         if case .outcome(let outcome) = end, outcome != .interrupted, case .outcome = result {
             if let found = try checkEnd(outcome) { result = .diverged(found) }
         }

@@ -61,6 +61,7 @@ final class BlockDecompressor {
         var reader = ByteReader(payload, name: "columns", offset: offset)
         var columns: [(id: UInt8, bytes: [UInt8])] = []
         var seen = 0
+        var total = 0
         while !reader.isAtEnd {
             seen += 1
             guard seen <= TraceFormat.mostColumns else {
@@ -73,6 +74,10 @@ final class BlockDecompressor {
             let stored: UInt32 = try reader.fixed()
             guard size <= UInt32(TraceFormat.largestColumn) else {
                 throw reader.failure("a column of at most \(TraceFormat.largestColumn) bytes", "\(size)")
+            }
+            total += Int(size)
+            guard total <= TraceFormat.largestContents else {
+                throw reader.failure("columns of at most \(TraceFormat.largestContents) bytes", "more")
             }
             let bytes = try reader.raw(Int(stored))
             guard wanted?.contains(id) ?? true else { continue }

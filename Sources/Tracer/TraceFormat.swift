@@ -17,6 +17,8 @@ package enum TraceFormat {
     /// Bytes of all columns of a block as stored, with their headers.
     package static let largestBlock = 64 << 20
     package static let mostColumns = 32
+    /// Bytes of all columns of a block before compression.
+    package static let largestContents = 96 << 20
     /// Items of a block: events, journal entries, pages ….
     package static let mostItems: UInt32 = 1 << 22
     /// Sites of one epoch.

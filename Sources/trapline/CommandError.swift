@@ -25,7 +25,8 @@ enum CommandError: Error, CustomStringConvertible {
         }
     }
 
-    private static func text(_ number: Int32) -> String { String(cString: strerror(number)) }
+    /// What the system says to an `errno`.
+    static func text(_ number: Int32) -> String { String(cString: strerror(number)) }
 }
 
 /// Trapline's own words go to standard error, so that standard output is the guest's alone.

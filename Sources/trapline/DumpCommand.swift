@@ -207,6 +207,7 @@ private struct EventPrinter {
 private struct GuestView {
     private static let stackWords = 16
     private static let instructions = 12
+    private static let longestInstruction = 15
     private let replay: Replay
 
     init(_ reader: TraceReader, at count: UInt64, _ files: ImageFiles) throws(TraceError) {
@@ -301,19 +302,19 @@ private struct GuestView {
     }
 
     private var instructions: [String] {
-        var disassembler = Disassembler()
+        let disassembler = Disassembler()
         var rip = cpu.pointee.rip
         var linear = processor.instructionAddress
         var lines: [String] = []
         while lines.count < Self.instructions {
-            let bytes = processor.inspect(linear: linear, count: Disassembler.mostBytes)
+            let bytes = processor.inspect(linear: linear, count: Self.longestInstruction)
             guard !bytes.isEmpty else { break }
-            let (length, text) = disassembler.disassembly(bytes, cpu, rip: rip)
-            let code = bytes.prefix(length).map { EventPrinter.hex(UInt64($0), 2) }.joined()
-            lines.append("\(EventPrinter.hex(rip))  \(code)  \(text.isEmpty ? "(bad)" : text)")
-            guard length > 0, !text.isEmpty else { break }
-            rip &+= UInt64(length)
-            linear &+= UInt64(length)
+            let line = disassembler.line(bytes, rip: rip, bits: Disassembler.codeSize(cpu))
+            let code = line.bytes.map { EventPrinter.hex(UInt64($0), 2) }.joined()
+            lines.append("\(EventPrinter.hex(rip))  \(code)  \(line.text.isEmpty ? "(bad)" : line.text)")
+            guard !line.text.isEmpty else { break }
+            rip &+= UInt64(line.bytes.count)
+            linear &+= UInt64(line.bytes.count)
         }
         return lines
     }

@@ -26,6 +26,7 @@ struct RecordCommand: ParsableCommand {
 
     mutating func validate() throws {
         if startOn == "" { throw ValidationError("the text for --start-on is empty") }
+        if options.engine == .both { throw ValidationError("--engine both is not for recordings") }
         if options.checkSnapshots != nil { throw ValidationError("--check-snapshots is not for recordings") }
         if let keepLast, !(1...1_000_000_000).contains(keepLast) {
             throw ValidationError("--keep-last is \(keepLast), expected a positive number of millions")
@@ -35,7 +36,7 @@ struct RecordCommand: ParsableCommand {
     func run() throws {
         let outputs = try RunOutputs(options)
         var configuration = try machine.configuration()
-        configuration.engine = options.engine
+        configuration.engine = options.engine.engine
         var recorderOptions = recording.recorder
         recorderOptions.keepLast = keepLast.map { $0 * 1_000_000 }
         if let keepLast = recorderOptions.keepLast {

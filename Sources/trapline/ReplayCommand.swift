@@ -26,7 +26,7 @@ struct ReplayCommand: ParsableCommand {
     var record: String?
     @OptionGroup(title: "Recording") var recording: RecordOptions
     @Option(help: ArgumentHelp("interpreter or translator; the recording's own if not given.", valueName: "name"))
-    var engine: Engine?
+    var engine: EngineName?
     @Option(
         help: ArgumentHelp("Where an image is that the trace does not hold.", valueName: "role=file"),
         transform: { try ImageArgument($0) })
@@ -142,10 +142,10 @@ final class ReplaySession {
     init(_ command: ReplayCommand, _ reader: TraceReader) throws(CommandError) {
         self.command = command
         self.reader = reader
-        output = ConsoleOutput(stopOn: nil, failOn: nil)
+        output = ConsoleOutput(ConsoleTexts(stopOn: nil, failOn: nil))
         let files = ImageFiles(command.image)
         var options = Replay.Options()
-        options.engine = command.engine
+        options.engine = command.engine?.engine
         var recorded: [(image: Int, disk: RecordedDisk)] = []
         let isRecording = command.record != nil
         replay = try OpenTrace.describing(command.trace) { () throws(TraceError) in
@@ -200,7 +200,9 @@ final class ReplaySession {
             default: .limit
             }
         return ReplayResult(
-            run: RunResult(machine: replay.machine, outcome: outcome, digest: digest, seconds: seconds), end: end,
+            run: RunResult(
+                machine: replay.machine, outcome: outcome, digest: digest,
+                engine: replay.machine.configuration.engine.rawValue, seconds: seconds), end: end,
             isWhole: replay.position == reader.end?.progress.position,
             verifiedEvents: replay.verifier?.verified ?? 0, verifiedDigests: replay.verifiedDigests,
             position: replay.position, seconds: seconds, recorded: command.record)
@@ -262,5 +264,16 @@ final class ReplaySession {
         let (start, end) = (reader.manifest.start.count, max(reader.reach.position.count, 1))
         let percent = (replay.position.count - min(start, replay.position.count)) * 100 / max(end - start, 1)
         StandardError.write("\rreplaying \(percent)%")
+    }
+}
+
+/// An engine by its name.
+struct EngineName: ExpressibleByArgument {
+    static var allValueStrings: [String] { Engine.allCases.map(\.rawValue) }
+    let engine: Engine
+
+    init?(argument: String) {
+        guard let engine = Engine(rawValue: argument) else { return nil }
+        self.engine = engine
     }
 }

@@ -19,7 +19,7 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         let outputs = try RunOutputs(options)
         var configuration = try machine.configuration()
-        configuration.engine = options.engine
+        configuration.engine = options.engine.engine
         let session = try RunSession(configuration, options)
         let result = try session.run()
         StandardError.say(result.sentence)
@@ -31,8 +31,14 @@ struct RunCommand: ParsableCommand {
 
 /// The options that say when a run ends and what it leaves behind.
 struct RunOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("interpreter or translator.", valueName: "name"))
-    var engine = Engine.translator
+    @Option(
+        help: ArgumentHelp(
+            "interpreter, translator, or both in lockstep, which ends at their first difference.", valueName: "name"))
+    var engine = EngineChoice.translator
+    @Option(help: ArgumentHelp("With both engines, compare their states every so many instructions.", valueName: "n"))
+    var checkEvery: UInt64?
+    @Option(help: .hidden, transform: { try BitFlip($0) })
+    var debugFlip: BitFlip?
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp("End when this text appears on the serial console.", valueName: "text"))
@@ -80,15 +86,24 @@ struct RunOptions: ParsableArguments {
         if let timeout, !(timeout > 0) { throw ValidationError("--timeout is \(timeout), expected a positive number") }
         for (name, value) in [
             ("--max-instructions", maxInstructions), ("--digest-every", digestEvery),
-            ("--check-snapshots", checkSnapshots),
+            ("--check-snapshots", checkSnapshots), ("--check-every", checkEvery),
         ] where value == 0 {
             throw ValidationError("\(name) is 0, expected a positive number")
+        }
+        if engine == .both, checkSnapshots != nil {
+            throw ValidationError("--check-snapshots needs one engine, --engine is both")
+        }
+        if engine != .both, checkEvery != nil || debugFlip != nil {
+            throw ValidationError("--check-every needs --engine both")
         }
         for (name, text) in [("--stop-on", stopOn), ("--stop-on-screen", stopOnScreen), ("--fail-on", failOn)]
         where text == "" {
             throw ValidationError("the text for \(name) is empty")
         }
     }
+
+    /// Counts between two comparisons of both engines.
+    var checkInterval: UInt64 { checkEvery ?? 10_000_000 }
 
     /// The command's exit code after `outcome`.
     func exitCode(of outcome: Outcome) -> Int32 {
@@ -98,7 +113,13 @@ struct RunOptions: ParsableArguments {
     }
 }
 
-extension Engine: ExpressibleByArgument {}
+/// The engines to run.
+enum EngineChoice: String, ExpressibleByArgument, CaseIterable {
+    case interpreter, translator, both
+
+    /// That of the machine which is the guest's.
+    var engine: Engine { self == .translator ? .translator : .interpreter }
+}
 
 enum InputSource: String, ExpressibleByArgument, CaseIterable { case console, none }
 

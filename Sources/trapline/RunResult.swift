@@ -12,21 +12,27 @@ struct RunResult {
     private let virtualNanoseconds: UInt64
     private let seconds: Double
     private let address: UInt64
+    /// The `errno` of standard output, if it could not be written.
+    private let outputFailure: Int32?
     private let post: (UInt8, UInt8)
     private let eventCounts: [(String, UInt64)]
-    private let engine: Engine
+    private let engine: String
     private let configuration: MachineConfiguration
 
-    init(machine: Machine, outcome: Outcome, digest: StateDigest? = nil, seconds: Double) {
+    init(
+        machine: Machine, outcome: Outcome, outputFailure: Int32? = nil, digest: StateDigest? = nil, engine: String,
+        seconds: Double
+    ) {
         self.outcome = outcome
+        self.outputFailure = outputFailure
         self.seconds = seconds
+        self.engine = engine
         screen = machine.devices.screen
         self.digest = digest ?? machine.digest
         instructions = machine.clock.count
         virtualNanoseconds = machine.clock.now
         address = machine.processor.cpu.pointee.rip
         post = machine.devices.postCodes
-        engine = machine.configuration.engine
         configuration = machine.configuration
         eventCounts = EventKind.allCases.filter { $0 != .none }.map {
             ("\($0)", machine.processor.eventCount($0))
@@ -48,6 +54,9 @@ struct RunResult {
 
     private var explanation: String {
         let place = "0x" + String(address, radix: 16)
+        if let outputFailure {
+            return "standard output could not be written (\(CommandError.text(outputFailure))) by \(place)"
+        }
         return switch outcome {
         case .powerOff: "the guest powered off"
         case .reset: "the guest asked for a reset at \(place)"
@@ -88,7 +97,7 @@ struct RunResult {
             ("events", .object(eventCounts.map { ($0, .integer($1)) })),
             ("wall_s", .number(seconds)),
             ("mips", .number(millionsPerSecond)),
-            ("engine", .string(engine.rawValue)),
+            ("engine", .string(engine)),
             ("machine", machine),
         ]
     }

@@ -13,6 +13,9 @@ final class RunSession {
     private let output: ConsoleOutput
     private let debugConsole: DebugConsole?
     private let trace: InstructionTrace?
+    private let schedule: StopSchedule
+    /// With both engines, the machine that is compared with this session's.
+    private let lockstep: Lockstep?
     private let recording: Recording?
     private let started = HostClock.seconds
 
@@ -23,17 +26,28 @@ final class RunSession {
         self.configuration = configuration
         self.options = options
         self.recording = recording
-        machine = try Self.build(configuration)
+        let texts = ConsoleTexts(stopOn: options.stopOn, failOn: options.failOn)
+        let checkInterval = options.engine == .both ? options.checkInterval : nil
+        let schedule = StopSchedule(
+            intervals: [Self.slice, options.digestEvery, options.checkSnapshots, checkInterval].compactMap { $0 },
+            limit: options.maxInstructions ?? .max)
+        self.schedule = schedule
+        machine = try Self.building { () throws(BootError) in try Machine(configuration) }
+        lockstep = try checkInterval.map { interval throws(CommandError) in
+            try Self.building { () throws(BootError) in
+                try Lockstep(configuration, schedule, checkInterval: interval, flip: options.debugFlip, texts: texts)
+            }
+        }
         input = ConsoleInput(isUsed: options.stdin == .console)
-        output = ConsoleOutput(stopOn: options.stopOn, failOn: options.failOn)
+        output = ConsoleOutput(texts)
         debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
         trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
         connect()
     }
 
-    private static func build(_ configuration: MachineConfiguration) throws(CommandError) -> Machine {
+    private static func building<T>(_ make: () throws(BootError) -> T) throws(CommandError) -> T {
         do {
-            return try Machine(configuration)
+            return try make()
         } catch {
             throw .badCombination(error.description)
         }
@@ -54,6 +68,7 @@ final class RunSession {
     func run() throws(CommandError) -> RunResult {
         EndingSignal.watch()
         machine.expectsInput = input.isOpen
+        lockstep?.begin(expectsInput: input.isOpen)
         try recording?.begin(machine)
         let outcome = try loop()
         Terminal.restore()
@@ -62,14 +77,23 @@ final class RunSession {
         let digest = machine.digest
         let seconds = HostClock.seconds - started
         try recording?.finish(outcome, digest)
-        return RunResult(machine: machine, outcome: outcome, digest: digest, seconds: seconds)
+        // However the guest ended, a run whose console is incomplete is no success.
+        return RunResult(
+            machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
+            digest: digest, engine: options.engine.rawValue, seconds: seconds)
     }
 
     private func loop() throws(CommandError) -> Outcome {
         while true {
-            let stop = machine.run(until: nextStop(after: machine.clock.count), stopsWhenIdle: input.isTerminal)
+            let count = machine.clock.count
+            let limit = min(schedule.next(after: count), recording?.recorder?.nextStop(after: count) ?? .max)
+            let stop = machine.run(until: limit, stopsWhenIdle: isPaced)
             output.flush()
             debugConsole?.flush()
+            if let report = lockstep?.follow(machine, stop, limit: limit) {
+                StandardError.say(report)
+                return .divergence
+            }
             if case .ended(let outcome) = stop { return outcome }
             try recording?.stopped(machine, atLimit: stop == .limit)
             if let outcome = checkOutside() ?? checkPosition() {
@@ -85,8 +109,12 @@ final class RunSession {
         }
     }
 
+    /// Whether idle time passes no faster than the user's.
+    private var isPaced: Bool { input.isTerminal && lockstep == nil }
+
     /// Gives the guest what there is for it.
     private func deliverInput() {
+        if let lockstep { return lockstep.deliver(to: machine, input.deliver) }
         let expects = input.deliver { bytes in
             let taken = machine.devices.consoleInput(bytes)
             recording?.recorder?.input(bytes.prefix(taken))
@@ -105,26 +133,11 @@ final class RunSession {
             _ = input.wait(seconds: secondsLeft)
             return false
         }
-        guard input.isTerminal else { return false }
+        guard isPaced else { return false }
         let seconds = Double(deadline - min(deadline, machine.clock.now)) / 1e9
         if input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { return false }
         machine.skipIdleTime()
         return true
-    }
-
-    /// The next count at which something is due.
-    private func nextStop(after count: UInt64) -> UInt64 {
-        var next = Self.multiple(of: Self.slice, after: count)
-        for interval in [options.digestEvery, options.checkSnapshots] {
-            if let interval { next = min(next, Self.multiple(of: interval, after: count)) }
-        }
-        if let recorder = recording?.recorder { next = min(next, recorder.nextStop(after: count)) }
-        return min(next, options.maxInstructions ?? .max)
-    }
-
-    private static func multiple(of interval: UInt64, after count: UInt64) -> UInt64 {
-        let (product, overflow) = (count / interval + 1).multipliedReportingOverflow(by: interval)
-        return overflow ? .max : product
     }
 
     private var secondsLeft: Double? {

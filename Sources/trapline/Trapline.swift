@@ -17,6 +17,8 @@ enum Main {
     static func main() {
         // A reader that goes away is noticed where its output is written.
         signal(SIGPIPE, SIG_IGN)
+        // So is a file that may not grow further.
+        signal(SIGXFSZ, SIG_IGN)
         do {
             var command = try Trapline.parseAsRoot(QEMUSpelling.rewrite(Array(CommandLine.arguments.dropFirst())))
             try command.run()

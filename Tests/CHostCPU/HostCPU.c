@@ -43,6 +43,11 @@ bool hostcpu_is_amd(void) {
     return __get_cpuid(0, &eax, &ebx, &ecx, &edx) && (ebx == signature_AMD_ebx || ebx == signature_HYGON_ebx);
 }
 
+bool hostcpu_is_virtual(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx >> 31 & 1) != 0;
+}
+
 // Called by the handler's assembly: copies the interrupted context into the state block.
 void hostcpu_capture(int signal, ucontext_t *context) {
     static const int registers[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,

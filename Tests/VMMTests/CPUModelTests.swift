@@ -1,4 +1,5 @@
 import CEngine
+import CZydis
 import Testing
 import VMM
 
@@ -54,5 +55,31 @@ struct CPUModelTests {
             #expect((features & CPUIDFeature.longMode != 0) == (name != "pentium4"))
         }
         #expect(CPUModel.named("486") == nil)
+    }
+
+    /// Mnemonic and operand size in bits of 64-bit code; nil if it is no instruction, or not yet one.
+    private func decode(_ bytes: [UInt8], _ name: String) throws -> (mnemonic: ZydisMnemonic, bits: Int)? {
+        let decoder = ModelDecoder(
+            ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64, model: try #require(CPUModel.named(name)))
+        var instruction = ZydisDecodedInstruction()
+        let operands = UnsafeMutablePointer<ZydisDecodedOperand>.allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
+        defer { operands.deallocate() }
+        let status = bytes.withUnsafeBytes { decoder.decode($0, &instruction, operands) }
+        return status & 0x8000_0000 == 0 ? (instruction.mnemonic, Int(instruction.operand_width)) : nil
+    }
+
+    /// On either host: `Tests/cases/vendors.txt` shows the same for the host's vendor alone.
+    @Test func vendorsDecodeDifferently() throws {
+        // 66, with repeat prefixes and REX.W, before Jcc, RET, JMP and LOOP.
+        for (bytes, amd): ([UInt8], Int) in [
+            ([0x66, 0x75, 0x02], 16), ([0x66, 0xf3, 0xc3], 16), ([0x66, 0xff, 0xe3], 16), ([0x66, 0xe2, 0x02], 16),
+            ([0x66, 0x48, 0xc3], 64), ([0xc3], 64),
+        ] {
+            #expect(try decode(bytes, "x86-64")?.bits == amd)
+            #expect(try decode(bytes, "x86-64-intel")?.bits == 64)
+        }
+        #expect(try decode([0xf3, 0x41, 0x90], "x86-64")?.mnemonic == ZYDIS_MNEMONIC_XCHG)
+        #expect(try decode([0xf3, 0x41, 0x90], "x86-64-intel")?.mnemonic == ZYDIS_MNEMONIC_PAUSE)
+        #expect(try decode([0xf3, 0x40, 0x90], "x86-64")?.mnemonic == ZYDIS_MNEMONIC_PAUSE)
     }
 }

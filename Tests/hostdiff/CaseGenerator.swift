@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// Makes the cases of one form. An encoding, its place and its segments serve several cases, which differ in registers,
 /// flags, floating-point state and memory.
@@ -276,7 +277,8 @@ final class CaseGenerator {
         if let index = generalRegister(memory.index) {
             address = address &+ value(of: index) &* UInt64(max(memory.scale, 1))
         }
-        let width = isStack(memory) ? stackBytes : Int(decoder.instruction.pointee.address_width) / 8
+        let isImplicit = operand.encoding == ZYDIS_OPERAND_ENCODING_NONE
+        let width = isImplicit && isStack(memory) ? stackBytes : Int(decoder.instruction.pointee.address_width) / 8
         return ((address & mask(width)) &+ segment(memory.segment).base) & form.mode.linearMask
     }
 

@@ -1,4 +1,5 @@
 import CHostCPU
+import DifferentialSupport
 
 /// Cases as one line of text: code size, bytes, and the inputs that are not at their defaults, as in
 /// `64 4801d8 rax=1 rflags=203 mem:20004010=00ff xmm1=2:1 st0=3fff:8000000000000000 at=100`.

@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// What the manuals leave undefined after an instruction, and therefore is not compared.
 struct Masks {
@@ -13,15 +14,16 @@ struct Masks {
     var faultAddress: UInt64 = ~0
     /// Vector and x87 values are compared only to so many bits of relative precision.
     var tolerance: Tolerance = .exact
+    /// How many x87 values the instruction makes, from ST(0) on.
+    var results = 1
     /// Several faults are due, and no manual says which comes first: any of #SS, #GP, #PF and #AC will do.
     var anyAccessFault = false
     /// Whether an access is made, and so whether it faults, depends on the CPU.
     var mayFault = false
     /// x87 state is not compared.
     var ignoresX87 = false
-
-    /// The order of two accesses has been observed on Intel's processors only.
-    private static let hostIsAMD = hostcpu_is_amd()
+    /// What AMD's processors and hypervisors do where the manuals leave it open; nothing on other hosts.
+    var amd = AMDMasks()
 
     /// The instructions whose results the architecture defines to a precision.
     static let approximate =
@@ -56,10 +58,12 @@ struct Masks {
         case ZYDIS_MNEMONIC_F2XM1, ZYDIS_MNEMONIC_FYL2X, ZYDIS_MNEMONIC_FYL2XP1, ZYDIS_MNEMONIC_FPTAN,
             ZYDIS_MNEMONIC_FPATAN, ZYDIS_MNEMONIC_FSIN, ZYDIS_MNEMONIC_FCOS, ZYDIS_MNEMONIC_FSINCOS:
             tolerance = .transcendental
+            if decoder.mnemonic == ZYDIS_MNEMONIC_FSINCOS { results = 2 }
         default: break
         }
         maskRepeated(decoder, test, vector)
         maskFaults(decoder, test, vector)
+        amd = AMDMasks(decoder, test, vector: vector)
     }
 
     private mutating func maskDestination(_ decoder: Decoder, _ bits: UInt64) {
@@ -102,7 +106,7 @@ struct Masks {
         let hasTwo = (0..<decoder.operandCount).filter { decoder.operands[$0].isMemory }.count > 1
         anyAccessFault =
             test.input.pointee.rflags & Flag.ac != 0 || mnemonic == ZYDIS_MNEMONIC_CALL || isLarge
-            || hasTwo && Masks.hostIsAMD
+            || (hasTwo || mnemonic == ZYDIS_MNEMONIC_ENTER) && AMDMasks.hostIsAMD
         // POPA may have loaded some of the registers.
         if mnemonic == ZYDIS_MNEMONIC_POPA || mnemonic == ZYDIS_MNEMONIC_POPAD {
             for number in [0, 1, 2, 3, 5, 6, 7] { registers[number] = 0 }

@@ -1,4 +1,5 @@
 import CHostCPU
+import DifferentialSupport
 import Glibc
 
 /// What to run.

@@ -1,4 +1,5 @@
 import CHostCPU
+import DifferentialSupport
 import Glibc
 
 /// Something that runs a case: the host CPU, or the engine under test.

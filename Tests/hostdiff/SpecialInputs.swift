@@ -1,4 +1,5 @@
 import CZydis
+import DifferentialSupport
 
 // Inputs that certain instructions need to show more than a fault or an early end.
 extension CaseGenerator {

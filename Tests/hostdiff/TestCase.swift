@@ -1,4 +1,5 @@
 import CHostCPU
+import DifferentialSupport
 
 /// One instruction with all its inputs. Both sides run it; neither changes it.
 final class TestCase {

@@ -1,5 +1,6 @@
 import CHostCPU
 import CZydis
+import DifferentialSupport
 
 /// Byte strings that no CPU has as an instruction: opcodes that never were one, and LOCK before what cannot be locked.
 final class UndefinedEncodings {

@@ -1,14 +1,5 @@
 import CHostCPU
-
-/// The code sizes in which instructions are tested.
-enum CodeMode: Int, CaseIterable {
-    case bits64 = 64
-    case bits32 = 32
-    case bits16 = 16
-
-    /// Of linear addresses.
-    var linearMask: UInt64 { self == .bits64 ? ~0 : 0xffff_ffff }
-}
+import DifferentialSupport
 
 /// A segment as both sides see it.
 struct Segment {

@@ -1,4 +1,5 @@
 import CHostCPU
+import DifferentialSupport
 import Glibc
 
 /// Reads the command line; prints the usage and ends on a word that is none.

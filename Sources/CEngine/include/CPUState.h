@@ -119,7 +119,7 @@ struct CPUState {
     uint64_t flags;        // the other RFLAGS bits: TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID
     uint64_t linearMask;   // of linear addresses: 32 or 64 ones
     uint64_t stackMask;    // of RSP: 16, 32 or 64 ones
-    DataCacheEntry *dataCache; // 1,024 entries of the current privilege, owned by the Processor
+    DataCacheEntry *dataCache; // CPU_DATA_CACHE_ENTRIES entries of the current privilege, owned by the Processor
     SegmentRegister segments[8]; // ES CS SS DS FS GS LDTR TR
 
     uint64_t cr0, cr2, cr3, cr4, cr8;
@@ -176,10 +176,11 @@ struct CPUState {
 
 /// What translated code addresses relative to the state block: one allocation of CPU_REGION_SIZE bytes.
 enum : int {
-    CPU_REGION_SUPERVISOR_CACHE = 4096,  // 1,024 DataCacheEntry
-    CPU_REGION_USER_CACHE = CPU_REGION_SUPERVISOR_CACHE + 1024 * 32,
-    CPU_REGION_DISABLED_CACHE = CPU_REGION_USER_CACHE + 1024 * 32,
-    CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + 1024 * 32,  // 512 pairs of flagResult and flagCarries
+    CPU_DATA_CACHE_ENTRIES = 4096,
+    CPU_REGION_SUPERVISOR_CACHE = 4096,
+    CPU_REGION_USER_CACHE = CPU_REGION_SUPERVISOR_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
+    CPU_REGION_DISABLED_CACHE = CPU_REGION_USER_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
+    CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + CPU_DATA_CACHE_ENTRIES * 32,  // 512 pairs of flagResult and flagCarries
     CPU_REGION_JUMP_CACHE = CPU_REGION_FLAGS + 512 * 16,       // 8,192 JumpCacheEntry
     CPU_REGION_SIZE = CPU_REGION_JUMP_CACHE + 8192 * 16,
 };

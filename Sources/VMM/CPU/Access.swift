@@ -14,8 +14,9 @@ package struct AccessKind: OptionSet {
 
 package let pageSize: UInt64 = 4096
 package let pageMask: UInt64 = ~4095
-/// Entries of the private data cache (per privilege) and of the modelled 4-KB TLB, which it shadows.
-package let dataCacheEntries: UInt64 = 1024
+/// Entries of the private data cache of a privilege. It holds pages of what the modelled TLB holds, of which large pages
+/// reach far, so there are more than the TLB has 4-KB entries.
+package let dataCacheEntries = UInt64(CPU_DATA_CACHE_ENTRIES)
 
 // Operand access. The fast path probes the private cache of the modelled TLB and touches guest RAM in place; anything
 // else (miss, page crossing, MMIO, page holding decoded code, breakpoints, watched pages) takes a slow path in

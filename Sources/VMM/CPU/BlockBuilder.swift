@@ -10,8 +10,8 @@ struct BlockBuilder {
 
     private let model: CPUModel
     private let state: CPU
-    /// Zydis decoders by code size: 16, 32, 64. Instructions that only protected mode has are left to their rows.
-    private var decoders: [ZydisDecoder]
+    /// Decoders by code size: 16, 32, 64. Instructions that only protected mode has are left to their rows.
+    private let decoders: [ModelDecoder]
     private var instruction = ZydisDecodedInstruction()
     /// Zydis's operand array, owned by the builder for its life, which is the processor's.
     private let operands: UnsafeMutablePointer<ZydisDecodedOperand>
@@ -32,19 +32,7 @@ struct BlockBuilder {
             (ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32),
             (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64),
         ]
-        decoders = modes.map { machineMode, width in
-            var decoder = ZydisDecoder()
-            ZydisDecoderInit(&decoder, machineMode, width)
-            // Extensions that older CPUs ignore decode as on such a CPU.
-            for extensionMode in [
-                ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-                ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-            ] {
-                ZydisDecoderEnableMode(&decoder, extensionMode, 0)
-            }
-            ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, model.usesAMDBranches ? 1 : 0)
-            return decoder
-        }
+        decoders = modes.map { ModelDecoder($0, $1, model: model) }
     }
 
     private func decoderIndex(_ mode: UInt32) -> Int {
@@ -56,8 +44,7 @@ struct BlockBuilder {
     }
 
     /// Fills `block` from `bytes`, which are what is left of the page from its physical address on (or both parts of
-    /// one
-    /// instruction that crosses the page end, with `single`).
+    /// one instruction that crosses the page end, with `single`).
     mutating func build(
         _ block: BlockCache.BlockPointer, _ bytes: UnsafeRawBufferPointer, physical: UInt64, rip: UInt64,
         mode: UInt32, single: Bool
@@ -66,6 +53,8 @@ struct BlockBuilder {
         var offset = 0
         var count = 0
         var ended = false
+        // Bytes that a rejected encoding was judged by, beyond the operations' own.
+        var judged = 0
         while !ended && count < (single ? 1 : BlockBuilder.maximumInstructions) && offset < bytes.count {
             let op = head + 1 + count
             op.initialize(to: operation_blank({ cpu, op in cpu.leave(at: op) }, state.raw))
@@ -73,6 +62,7 @@ struct BlockBuilder {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
             switch decode(op, rest, mode, &ended) {
             case .complete: break
+            case .rejected(let seen): judged = seen - Int(op.pointee.length)
             case .needsMore where count > 0:
                 ended = true
                 continue
@@ -84,20 +74,24 @@ struct BlockBuilder {
         finish(head, count: count, byteLength: offset, mode: mode)
         block.initialize(
             to: Block(
-                physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset),
+                physical: physical, secondPage: ~0, mode: mode, byteLength: UInt16(offset + judged),
                 instructionCount: UInt8(count), isAlive: true, hashNext: 0, frameNext: 0, secondFrameNext: 0,
                 rip: rip, code: 0, incoming: 0, heat: 0))
         return .built(operations: count + 2)
     }
 
-    private enum Decoded { case complete, needsMore }
+    private enum Decoded {
+        case complete, needsMore
+        /// No instruction, by so many bytes: a change to any of them may make it one.
+        case rejected(seen: Int)
+    }
 
     private mutating func decode(
         _ op: OperationPointer, _ bytes: UnsafeRawBufferPointer, _ mode: UInt32, _ ended: inout Bool
     ) -> Decoded {
         let available = min(bytes.count, BlockBuilder.maximumLength)
-        let status = ZydisDecoderDecodeFull(
-            &decoders[decoderIndex(mode)], bytes.baseAddress, ZyanUSize(available), &instruction, operands)
+        let status = decoders[decoderIndex(mode)].decode(
+            UnsafeRawBufferPointer(rebasing: bytes[..<available]), &instruction, operands)
         if status == ZYDIS_STATUS_NO_MORE_DATA_SHIM && available < BlockBuilder.maximumLength { return .needsMore }
         guard status & 0x8000_0000 == 0 else {
             let tooLong = status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG_SHIM || status == ZYDIS_STATUS_NO_MORE_DATA_SHIM
@@ -107,12 +101,14 @@ struct BlockBuilder {
                 ? { cpu, op in cpu.generalProtection(at: op) }
                 : { cpu, op in cpu.undefined(at: op) }
             ended = true
-            return .complete
+            return .rejected(seen: available)
         }
         op.pointee.length = instruction.length
         var decoding = Decoding(
             instruction: instruction, operands: UnsafePointer(operands), mode: mode, op: op, state: state)
-        guard model.accepts(instruction), let select = InstructionTable.shared[instruction.mnemonic] else {
+        guard model.accepts(instruction), !model.refuses(instruction),
+            let select = InstructionTable.shared[instruction.mnemonic]
+        else {
             op.pointee.handler = { cpu, op in cpu.undefined(at: op) }
             op.pointee.flags = OperationFlags.undefined
             ended = true
@@ -140,8 +136,8 @@ struct BlockBuilder {
         let mode = block.pointee.mode
         for index in 0..<Int(block.pointee.instructionCount) {
             let op = first + index
-            let status = ZydisDecoderDecodeFull(
-                &decoders[decoderIndex(mode)], bytes + Int(op.pointee.offset), ZyanUSize(op.pointee.length),
+            let status = decoders[decoderIndex(mode)].decode(
+                UnsafeRawBufferPointer(start: bytes + Int(op.pointee.offset), count: Int(op.pointee.length)),
                 &instruction, operands)
             guard status & 0x8000_0000 == 0, op.pointee.flags & OperationFlags.undefined == 0 else {
                 (result + index).initialize(to: GuestInstruction(op: op))

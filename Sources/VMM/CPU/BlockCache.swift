@@ -8,6 +8,8 @@ struct Block {
     /// Physical page of the bytes after the page end, for an instruction that crosses it; ~0 otherwise.
     var secondPage: UInt64
     var mode: UInt32
+    /// Of what it was decoded from. Behind the last operation that is more than it executes if the encoding there was
+    /// rejected.
     var byteLength: UInt16
     var instructionCount: UInt8
     var isAlive: Bool

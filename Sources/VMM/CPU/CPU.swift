@@ -124,7 +124,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     @inline(__always) package var raw: UnsafeMutableRawPointer { UnsafeMutableRawPointer(self) }
 
     /// Reads the register at a byte offset that the decoder put into an operation, always inside the state block.
-    @inline(__always) package func register<T>(_ offset: UInt16, as type: T.Type = T.self) -> T {
+    @inline(__always) package func register<T: Word>(_ offset: UInt16, as type: T.Type = T.self) -> T {
         raw.load(fromByteOffset: Int(offset), as: type)
     }
 

@@ -51,6 +51,11 @@ package struct CPUModel {
     package var hasLongModeSysenter: Bool { vendor == .intel && hasLongMode }
     /// The 66 prefix changes the size of near branches in 64-bit code (AMD).
     package var usesAMDBranches: Bool { vendor == .amd }
+    /// MOVSXD with the 66 prefix reads 32 bits (AMD) rather than 16 (SDM volume 2, MOVSXD).
+    var movsxdReads32: Bool { vendor == .amd }
+    /// The alignment check covers 16-byte operands that need not be aligned (APM volume 4, MOVUPS, MOVDQU, LDDQU); the
+    /// SDM (volume 3, 6.15, #AC) leaves that to the implementation, and Intel's processors do without.
+    var checksAlignment128: Bool { vendor == .amd }
 
     package var hasEFER: Bool { eferBits != 0 }
 
@@ -61,6 +66,13 @@ package struct CPUModel {
     /// Whether the model has an instruction; what it lacks is #UD.
     package func accepts(_ instruction: ZydisDecodedInstruction) -> Bool {
         instructionSets[Int(instruction.meta.isa_set.rawValue)]
+    }
+
+    /// Whether the model raises #UD for a form of an instruction that it has: PREFETCH and PREFETCHW with a register
+    /// (APM volume 3), which are NOP to Intel's processors.
+    package func refuses(_ instruction: ZydisDecodedInstruction) -> Bool {
+        vendor == .amd && instruction.opcode_map == ZYDIS_OPCODE_MAP_0F && instruction.opcode == 0x0d
+            && instruction.raw.modrm.mod == 3
     }
 
     /// The answer of CPUID on `cpu`. Leaves out of range answer as the vendor's processors do.

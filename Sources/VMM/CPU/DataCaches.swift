@@ -1,12 +1,12 @@
 import CEngine
 
-/// The private caches that the fast path of operand access probes: for each privilege, 1,024 pages with the host
-/// address of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
+/// The private caches that the fast path of operand access probes: for each privilege, direct-mapped, pages with the
+/// host address of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
 final class DataCaches {
     /// Tables of `dataCacheEntries` entries each, in the region of the state block, whose Processor owns it. `disabled` is
     /// never filled, so that every access takes the slow path while it is selected.
     let supervisor, user, disabled: UnsafeMutablePointer<DataCacheEntry>
-    /// For each large slot of the TLB, the cache indices that hold pieces of that page, as 1,024 bits. Owned here.
+    /// For each large slot of the TLB, the cache indices that hold pieces of that page, a bit each. Owned here.
     private let pieces: UnsafeMutablePointer<UInt64>
     private static let count = Int(dataCacheEntries)
     private static let words = count / 64
@@ -27,8 +27,12 @@ final class DataCaches {
 
     deinit { pieces.deallocate() }
 
+    @inline(__always) static func index(_ linear: UInt64) -> Int {
+        Int(truncatingIfNeeded: (linear >> 12) & (dataCacheEntries - 1))
+    }
+
     /// A tag that no address which indexes entry `index` has, nor the page after such an address.
-    @inline(__always) private static func noTag(_ index: Int) -> UInt64 { UInt64((index ^ 512) << 12) }
+    @inline(__always) private static func noTag(_ index: Int) -> UInt64 { UInt64((index ^ count / 2) << 12) }
 
     @inline(__always) private static func none(_ index: Int) -> DataCacheEntry {
         DataCacheEntry(readTag: noTag(index), writeTag: noTag(index), addend: 0, page: 0)
@@ -46,7 +50,7 @@ final class DataCaches {
 
     /// Makes `linear`'s page readable, and writable if `write`, at host page `page` in the table of one privilege.
     func fill(user isUser: Bool, linear: UInt64, page: UnsafeMutableRawPointer, write: Bool, largeSlot: Int?) {
-        let index = Int(truncatingIfNeeded: (linear >> 12) & (dataCacheEntries - 1))
+        let index = DataCaches.index(linear)
         let tag = linear & pageMask
         let table = isUser ? user : supervisor
         table[index] = DataCacheEntry(
@@ -60,8 +64,10 @@ final class DataCaches {
     /// Drops what mirrors a TLB entry.
     func drop(_ slot: Int, _ entry: TLBEntry) {
         guard slot >= TLB.smallEntries else {
-            supervisor[slot] = DataCaches.none(slot)
-            user[slot] = DataCaches.none(slot)
+            guard entry.tag != 0 else { return }
+            let index = DataCaches.index(entry.tag)
+            supervisor[index] = DataCaches.none(index)
+            user[index] = DataCaches.none(index)
             return
         }
         let words = pieces + (slot - TLB.smallEntries) * DataCaches.words

@@ -5,3 +5,21 @@ package enum Engine: String, CaseIterable {
     /// Turns hot blocks into host code, in which innocuous instructions run directly and sensitive ones are calls.
     case translator
 }
+
+// What tests need to know of the engine and to set. Nothing that a guest can see depends on it.
+extension Processor {
+    /// How often a block is entered before it is translated.
+    package var translationThreshold: UInt16 {
+        get { blocks.translator?.threshold ?? 0 }
+        set { blocks.translator?.threshold = newValue }
+    }
+
+    /// Whether the host gave memory for translated code, so that the translator does translate.
+    package var translates: Bool { blocks.translator != nil }
+
+    /// Blocks decoded so far.
+    package var decodedBlocks: UInt64 { blocks.built }
+
+    /// Blocks translated so far.
+    package var translatedBlocks: UInt64 { blocks.translator?.translated ?? 0 }
+}

@@ -1,5 +1,4 @@
 import CEngine
-import CZydis
 
 /// Writes a line for each instruction of a part of the run, with the registers before it. Looking changes nothing in
 /// the guest, and the machine does the same as without it.
@@ -8,7 +7,7 @@ package final class InstructionTrace {
     private let output: (String) -> Void
     /// The count of the next line; the machine may stop several times at one count.
     private var next: UInt64
-    private var disassembler = Disassembler()
+    private let disassembler = Disassembler()
 
     private static let generalNames = [
         "ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "8", "9", "10", "11", "12", "13", "14", "15",
@@ -34,11 +33,10 @@ package final class InstructionTrace {
 
     private func line(_ processor: Processor, _ count: UInt64) -> String {
         let cpu = processor.cpu
-        let bytes = processor.inspect(linear: processor.instructionAddress, count: Disassembler.mostBytes)
-        let (length, text) = disassembler.disassembly(bytes, cpu, rip: cpu.pointee.rip)
-        let code = bytes.prefix(length).map { hex(UInt64($0), 2) }.joined()
+        let instruction = disassembler.next(processor)
+        let code = instruction.bytes.map { hex(UInt64($0), 2) }.joined()
         let place = "\(hex(UInt64(cpu.segment(SegmentIndex.cs).pointee.selector), 4)):\(hex(cpu.pointee.rip, 8))"
-        return "\(count) \(place) \(code) \(text) |\(registers(cpu))\n"
+        return "\(count) \(place) \(code) \(instruction.text) |\(registers(cpu))\n"
     }
 
     private func registers(_ cpu: CPU) -> String {

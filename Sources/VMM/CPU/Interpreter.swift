@@ -335,6 +335,7 @@ extension Processor {
 extension UnsafeMutablePointer where Pointee == CPUState {
     /// The head of a block whose one instruction crosses a page end.
     func enterCrossingBlock(_ op: OperationPointer) -> Next {
+        guard pointee.count &+ UInt64(op.pointee.remaining) <= pointee.deadline else { return nil }
         guard withProcessor({ $0.crossingBlockHolds(op) }) else { return nil }
         return enterBlockWithinLimit(op)
     }

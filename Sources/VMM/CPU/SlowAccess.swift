@@ -123,10 +123,27 @@ extension Processor {
     /// #AC(0) at CPL 3 with CR0.AM and EFLAGS.AC.
     private func checkAlignment(_ linear: UInt64, _ size: Int, _ kind: AccessKind, _ cpl: UInt8) -> Bool {
         guard cpl == 3, cpu.pointee.cr0 & CR0.am != 0, cpu.pointee.flags & RFlags.ac != 0, !kind.contains(.system),
-            size.nonzeroBitCount == 1, size <= 8, linear & UInt64(size - 1) != 0
+            size.nonzeroBitCount == 1, size <= (cpu.processor.model.checksAlignment128 ? 16 : 8),
+            linear & UInt64(size - 1) != 0
         else { return true }
         cpu.setFault(ExceptionVector.ac, code: 0)
         return false
+    }
+
+    /// Has the page of `linear` in the private cache for `op`, which accesses it next.
+    /// - Returns: false, with no fault recorded, if it cannot be there.
+    func fillDataCache(_ linear: UInt64, write: Bool, _ op: OperationPointer) -> Bool {
+        guard !cpu.is64Bit || isCanonical(linear) else { return false }
+        enter(op)
+        guard let physical = translate(linear, write ? [.write] : [], cpl: cpu.pointee.cpl) else {
+            // The operation meets it again.
+            cpu.pointee.pending &= ~PendingFlags.fault
+            return false
+        }
+        if cpu.pointee.events != nil { touch(physical) }
+        fillCache(linear, physical, cpl: cpu.pointee.cpl)
+        let entry = cpu.pointee.dataCache[DataCaches.index(linear)]
+        return (write ? entry.writeTag : entry.readTag) == linear & pageMask
     }
 
     /// Mirrors the TLB entry that now translates `linear` in the private cache, with the rights it gives there.

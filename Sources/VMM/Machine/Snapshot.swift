@@ -63,7 +63,7 @@ extension Machine {
         return differing?.path ?? (archive.bytes.count == snapshot.count ? nil : "the end")
     }
 
-    private func visit(_ archive: StateArchive) {
+    func visit(_ archive: StateArchive) {
         archive.expect("signature", Self.signature)
         archive.expect("chipset", UInt8(configuration.chipset == .apic ? 1 : 0))
         archive.section("clock") { clock.archive(archive) }

@@ -74,6 +74,9 @@ bool hostcpu_has_ldt(void);
 /// Whether the host follows AMD where the vendors differ.
 bool hostcpu_is_amd(void);
 
+/// Whether the host is itself a guest, whose hypervisor may take part in exceptions.
+bool hostcpu_is_virtual(void);
+
 /// The state block that hostcpu_run reads and replaces. It lives as long as the process.
 HostState *hostcpu_state(void);
 

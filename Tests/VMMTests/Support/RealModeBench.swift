@@ -9,7 +9,8 @@ final class RealModeBench {
     private let clock = VirtualClock()
     var cpu: CPU { processor.cpu }
 
-    private static let code: UInt64 = 0x1000, handlers: UInt64 = 0x800, stack: UInt64 = 0x8000
+    static let code: UInt64 = 0x1000
+    private static let handlers: UInt64 = 0x800, stack: UInt64 = 0x8000
 
     init(model: String = "x86-64") {
         processor = Processor(
@@ -29,11 +30,11 @@ final class RealModeBench {
         cpu.initializeX87()
     }
 
-    /// Executes `bytes`, at most 100 counts, from the address that code is at. Returns the vector of the exception that
+    /// Executes `bytes` at `address`, at most 100 counts. Returns the vector of the exception that
     /// ended it, or nil if the end of `bytes` was reached.
-    func run(_ bytes: [UInt8]) -> UInt8? {
-        memory.write(Self.code, bytes + [0xf4])
-        cpu.pointee.rip = Self.code
+    func run(_ bytes: [UInt8], at address: UInt64 = RealModeBench.code) -> UInt8? {
+        memory.write(address, bytes + [0xf4])
+        cpu.pointee.rip = address
         cpu.pointee.halted = false
         cpu.setGPR(Register.rsp, Self.stack)
         cpu.updateMode()

@@ -231,7 +231,11 @@ extension InstructionTable {
         let sign32RM = SizedHandlers(
             { moveRM($0, $1, UInt16.self) }, { moveRM($0, $1, UInt16.self) },
             { moveRM($0, $1, UInt32.self) }, { extendRM($0, $1, UInt64.self) { (v: UInt32) in sign(v) } })
-        row(ZYDIS_MNEMONIC_MOVSXD) { ($0.isMemory(1) ? sign32RM : sign32RR)[$0.size] }
+        let truncateRM: Handler = { extendRM($0, $1, UInt16.self) { (v: UInt32) in UInt16(truncatingIfNeeded: v) } }
+        row(ZYDIS_MNEMONIC_MOVSXD) { d in
+            if d.isMemory(1) && d.size == 2 && d.state.processor.model.movsxdReads32 { return truncateRM }
+            return (d.isMemory(1) ? sign32RM : sign32RR)[d.size]
+        }
     }
 
     private mutating func addExchanges() {

@@ -38,11 +38,8 @@ extension Translator {
     func emitShiftByCL() {
         let instruction = current
         let keepsFlags = instruction.liveAfter != 0
-        if keepsFlags { saveFlags() }
-        flags.inHost = false
-        flags.inMemory = true
+        loseHostFlags(live: instruction.destination.isMemory ? RFlags.arithmetic : instruction.liveAfter)
         if instruction.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
             probe(size: instruction.size, write: true)
             hot.move(.second, .address)
             shiftByCL(.memory(.second, 0), keepsFlags: keepsFlags)

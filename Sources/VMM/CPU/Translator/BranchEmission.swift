@@ -60,7 +60,8 @@ extension Translator {
     /// Runs on after the last instruction of the block.
     func emitFallThrough() {
         saveFlags()
-        emitJump(to: truncate(block.pointee.rip &+ UInt64(block.pointee.byteLength)))
+        let end = BlockCache.head(block) + 1 + Int(block.pointee.instructionCount)
+        emitJump(to: truncate(block.pointee.rip &+ UInt64(end.pointee.offset)))
     }
 
     /// Goes to `rip`, with flags in memory and the count exact.

@@ -30,6 +30,12 @@ enum GuestRegisters {
         .r8, .rcx, .r9, .rbx, .r12, .r13, .rsi, .rdi, .r10, nil, nil, nil, .r11, nil, nil, nil,
     ]
 
+    /// Those in registers that a C function does not keep.
+    static let callerSaved: [(number: Int, register: HostRegister)] = [
+        (Register.rcx, .rcx), (Register.rsi, .rsi), (Register.rdi, .rdi), (Register.rax, .r8), (Register.rdx, .r9),
+        (8, .r10), (12, .r11),
+    ]
+
     /// Every guest number that has a host register.
     static let mapped = (0..<16).filter { host[$0] != nil }
 }

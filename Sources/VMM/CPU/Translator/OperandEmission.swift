@@ -81,9 +81,21 @@ extension Translator {
         address.width == 32 ? Int32(truncatingIfNeeded: address.displacement) : nil
     }
 
+    /// A probe of the data cache that may miss.
+    struct Probe {
+        /// Where it begins, with the linear address in RAX.
+        let start: UnsafeRawPointer
+        /// Its jump if the page is not there or the operand crosses its end.
+        let site: JumpSite
+        /// Offset of the tag from the state register and RDX.
+        let tag: Int32
+        let writes: Bool
+    }
+
     /// Turns the linear address in RAX into a host address if the private cache has its page, and all `size` bytes are on
-    /// it; otherwise the instruction is done by its handler. RDX is lost.
+    /// it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
     func probeLinear(size: Int, write: Bool) {
+        let start = UnsafeRawPointer(hot.place)
         let table = StateOffset.dataCache(user: block.pointee.mode & ModeKey.user != 0)
         let tag = MemoryLayout<DataCacheEntry>.offset(of: write ? \.writeTag : \.readTag).unsafelyUnwrapped
         let page = MemoryLayout<DataCacheEntry>.offset(of: \.page).unsafelyUnwrapped
@@ -92,7 +104,8 @@ extension Translator {
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
         hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(size))
-        misses.append(hot.jump(if: Condition.above))
+        probes.append(
+            Probe(start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write))
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
     }
 

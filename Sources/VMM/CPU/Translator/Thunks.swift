@@ -15,6 +15,13 @@ struct Thunks {
     /// Puts the flags into AX as `hostFlags` has them; keeps every other register.
     private(set) var loadFlags = UnsafeRawPointer(bitPattern: 1)!
 
+    /// Looks up the page of the linear address in RAX for the private data cache, on behalf of the operation and block
+    /// whose arena slots are in the lower and upper half of RDX, with `fillWrites` for a write. RAX stays; ZF is set if
+    /// the cache cannot have the page.
+    private(set) var fill = UnsafeRawPointer(bitPattern: 1)!
+    /// Above any arena slot.
+    static let fillWrites: UInt64 = 1 << 31
+
     private static let calleeSaved: [HostRegister] = [.rbx, .rbp, .r12, .r13, .r14, .r15]
     /// PUSH takes 48 bytes and the return address 8: this much more makes a multiple of 16.
     private static let frame: Int32 = 8
@@ -26,6 +33,7 @@ struct Thunks {
         exit = Self.exit(&e, restore)
         loadFlags = Self.loadFlags(&e)
         handler = Self.handler(&e, restore)
+        fill = Self.fill(&e)
     }
 
     private static func enter(_ e: inout Emitter) -> UnsafeRawPointer {
@@ -100,6 +108,36 @@ struct Thunks {
         e.arithmetic(ArithmeticNumber.add, .register(.rsp), constant: 16)
         e.jump(to: restore)
         return start
+    }
+
+    private static func fill(_ e: inout Emitter) -> UnsafeRawPointer {
+        let start = UnsafeRawPointer(e.place)
+        e.push(.rax)  // aligns the stack
+        for (number, register) in GuestRegisters.callerSaved { e.store(.state(StateOffset.gpr(number)), register) }
+        e.move(.rsi, .rax)
+        e.load(.rcx, .state(StateOffset.deadline))
+        e.arithmetic(ArithmeticNumber.sub, .rcx, .register(.budget))
+        e.store(.state(StateOffset.count), .rcx)
+        e.loadAddress(.rdi, .memory(.state, Int32(-StateOffset.bias)))
+        e.move(.rax, constant: UInt64(UInt(bitPattern: unsafeBitCast(fillFunction, to: UnsafeRawPointer.self))))
+        e.call(through: .register(.rax))
+        e.test(.register(.rax), size: 1, .rax)
+        for (number, register) in GuestRegisters.callerSaved { e.load(register, .state(StateOffset.gpr(number))) }
+        e.pop(.rax)
+        e.ret()
+        return start
+    }
+
+    private typealias Fill = @convention(c) (CPU, UInt64, UInt64) -> Bool
+    private static let fillFunction: Fill = { cpu, linear, slots in
+        let arena = cpu.pointee.blockArena
+        let stride = MemoryLayout<Operation>.stride
+        let op = (arena + Int(slots & (fillWrites - 1)) * stride).assumingMemoryBound(to: Operation.self)
+        let block = (arena + Int(slots >> 32) * stride).assumingMemoryBound(to: Block.self)
+        cpu.pointee.blockRIP = block.pointee.rip
+        // The walk may write to a page table that holds this very code.
+        return cpu.withProcessor { $0.fillDataCache(linear, write: slots & fillWrites != 0, op) }
+            && block.pointee.isAlive
     }
 
     /// The inverse of `flagTable`'s contents, computed as the getters in Flags.swift do.

@@ -9,17 +9,17 @@ extension Processor {
         var generation = translator.generation
         while true {
             if translator.mustFlush { blocks.flush() }
-            guard let head = cpu.findBlock() ?? fetchBlock() else { return }
+            guard let head = cpu.findBlock() ?? fetchInTime() else { return }
             let block = BlockCache.block(ofHead: head)
             guard block.pointee.code != 0 || heat(block, translator) else {
                 guard interpret(head) else { return }
                 exit = 0
                 continue
             }
-            if block.pointee.secondPage != ~0 && !crossingBlockHolds(head) { return }
             guard cpu.pointee.count &+ UInt64(block.pointee.instructionCount) <= cpu.pointee.deadline else {
                 return finishPartial(head)
             }
+            if block.pointee.secondPage != ~0 && !crossingBlockHolds(head) { return }
             JumpCache.insert(block.pointee.rip, block.pointee.mode, translator.executable(block), cpu)
             if exit != 0 && generation == translator.generation { translator.link(exit, to: block) }
             let before = cpu.pointee.count
@@ -33,6 +33,12 @@ extension Processor {
                 block.pointee.heat = 0
             }
         }
+    }
+
+    /// The block at RIP after whatever it takes, unless the run ends before its first instruction: a page walk that
+    /// nothing executed may not be seen.
+    private func fetchInTime() -> OperationPointer? {
+        cpu.pointee.count < cpu.pointee.deadline ? fetchBlock() : nil
     }
 
     /// Counts that `block` is entered, and translates it when it is hot.

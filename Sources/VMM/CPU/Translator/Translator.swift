@@ -58,6 +58,8 @@ final class Translator {
     var index = 0
     /// Jumps of the current instruction to the stub that does it by its handler instead.
     var misses: [JumpSite] = []
+    /// Its probes of the data cache.
+    var probes: [Probe] = []
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
@@ -207,6 +209,8 @@ final class Translator {
 
     /// The stub by which `instructions[index]` is done by its handler when its code cannot; then on with the next.
     private func emitMisses() {
+        for probe in probes { emitFill(probe) }
+        probes.removeAll(keepingCapacity: true)
         guard !misses.isEmpty else { return }
         for site in misses { site.lead(to: cold.place) }
         misses.removeAll(keepingCapacity: true)
@@ -217,6 +221,20 @@ final class Translator {
             cold.flagsFromAX()
         }
         cold.jump(to: hot.place)
+    }
+
+    /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what is
+    /// not plain RAM is the handler's.
+    private func emitFill(_ probe: Probe) {
+        probe.site.lead(to: cold.place)
+        cold.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize))
+        misses.append(cold.jump(if: Condition.below))
+        cold.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, probe.tag))
+        let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
+        cold.move(.first, constant: slots | (probe.writes ? Thunks.fillWrites : 0))
+        cold.call(thunks.fill)
+        cold.jump(if: Condition.notEqual, to: probe.start)
+        misses.append(cold.jump())
     }
 
     /// Calls the handler of an instruction of the block.

@@ -1,12 +1,12 @@
 /// Byte offsets in an image of FXSAVE64 (SDM volume 1, 10.5.1).
-enum FXImage {
-    static let fcw = 0, fsw = 2, ftw = 4, fop = 6, fip = 8, fdp = 16, mxcsr = 24, mxcsrMask = 28
-    static func st(_ index: Int) -> Int { 32 + index * 16 }
-    static func xmm(_ index: Int) -> Int { 160 + index * 16 }
-    static let bytes = 512
+package enum FXImage {
+    package static let fcw = 0, fsw = 2, ftw = 4, fop = 6, fip = 8, fdp = 16, mxcsr = 24, mxcsrMask = 28
+    package static func st(_ index: Int) -> Int { 32 + index * 16 }
+    package static func xmm(_ index: Int) -> Int { 160 + index * 16 }
+    package static let bytes = 512
 
     /// State after FNINIT, and MXCSR's default.
-    static func initialize(_ image: UnsafeMutableRawPointer) {
+    package static func initialize(_ image: UnsafeMutableRawPointer) {
         image.initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
         image.storeBytes(of: 0x37f, toByteOffset: fcw, as: UInt16.self)
         image.storeBytes(of: 0x1f80, toByteOffset: mxcsr, as: UInt32.self)
@@ -14,11 +14,11 @@ enum FXImage {
 }
 
 /// What the vector registers of a case mostly hold.
-enum LaneKind { case integer, float32, float64 }
+package enum LaneKind { case integer, float32, float64 }
 
 extension Random {
     /// Fills a whole image with a valid random state.
-    mutating func fillFloatState(_ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool)
+    package mutating func fillFloatState(_ image: UnsafeMutableRawPointer, lanes: LaneKind, mmx: Bool = false, needsMXCSR: Bool)
     {
         FXImage.initialize(image)
         fillX87(image, mmx: mmx)
@@ -31,7 +31,7 @@ extension Random {
         }
     }
 
-    mutating func vector(_ kind: LaneKind) -> (UInt64, UInt64) {
+    package mutating func vector(_ kind: LaneKind) -> (UInt64, UInt64) {
         switch kind {
         case .integer: return (integer(), integer())
         case .float64: return (float64(), float64())
@@ -40,7 +40,7 @@ extension Random {
         }
     }
 
-    mutating func mxcsr(random: Bool) -> UInt32 {
+    package mutating func mxcsr(random: Bool) -> UInt32 {
         guard random, !chance(40) else { return 0x1f80 }
         var value: UInt32 = 0x1f80
         value |= UInt32(below(4)) << 13  // rounding control
@@ -52,7 +52,7 @@ extension Random {
     }
 
     /// A control word: rounding, precision and masks.
-    mutating func x87Control() -> UInt16 {
+    package mutating func x87Control() -> UInt16 {
         guard !chance(40) else { return 0x37f }
         var value: UInt16 = 0x40 | UInt16(pick([0, 2, 3, 3])) << 8 | UInt16(below(4)) << 10 | 0x3f
         if chance(35) { value &= ~UInt16(below(64)) }

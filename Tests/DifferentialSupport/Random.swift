@@ -1,11 +1,11 @@
 /// A seeded stream of pseudo-random numbers (SplitMix64): the same on every host.
-struct Random {
+package struct Random {
     private var state: UInt64
 
-    init(seed: UInt64) { state = seed }
+    package init(seed: UInt64) { state = seed }
 
     /// A stream of its own for each combination of the given numbers.
-    init(_ parts: UInt64...) {
+    package init(_ parts: UInt64...) {
         state = 0x6a09_e667_f3bc_c908
         for part in parts {
             state ^= part
@@ -13,7 +13,7 @@ struct Random {
         }
     }
 
-    mutating func next() -> UInt64 {
+    package mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var z = state
         z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
@@ -22,19 +22,22 @@ struct Random {
     }
 
     /// A number from 0 up to, not including, `bound`.
-    mutating func below(_ bound: Int) -> Int {
+    package mutating func below(_ bound: Int) -> Int {
         Int(truncatingIfNeeded: ((next() >> 32) &* UInt64(bound)) >> 32)
     }
 
-    mutating func within(_ range: ClosedRange<Int>) -> Int { range.lowerBound + below(range.count) }
+    package mutating func within(_ range: ClosedRange<Int>) -> Int { range.lowerBound + below(range.count) }
 
     /// True in `percent` of 100 cases.
-    mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
+    package mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
 
-    mutating func pick<T>(_ values: [T]) -> T { values[below(values.count)] }
+    package mutating func pick<T>(_ values: [T]) -> T { values[below(values.count)] }
 }
 
 /// FNV-1a of a text, to give each form a stream of its own.
-func stableHash(_ text: String) -> UInt64 {
+package func stableHash(_ text: String) -> UInt64 {
     text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
 }
+
+/// Hexadecimal digits without leading zeros.
+package func hex<T: BinaryInteger>(_ value: T) -> String { String(value, radix: 16) }

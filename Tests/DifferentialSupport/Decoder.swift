@@ -3,32 +3,30 @@ import VMM
 
 /// Decodes as the modelled CPU does: extensions that the CPU lacks are off in Zydis, so that the older instruction in
 /// their place is seen. One instruction is held at a time.
-final class Decoder {
-    private var decoder = ZydisDecoder()
+package final class Decoder {
+    private let decoder: ModelDecoder
+    /// Has every extension that Zydis knows.
+    private let full: ModelDecoder
     /// The instruction decoded last and its operands, owned by this object.
-    let instruction = UnsafeMutablePointer<ZydisDecodedInstruction>.allocate(capacity: 1)
-    let operands = UnsafeMutablePointer<ZydisDecodedOperand>.allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
+    package let instruction = UnsafeMutablePointer<ZydisDecodedInstruction>.allocate(capacity: 1)
+    package let operands = UnsafeMutablePointer<ZydisDecodedOperand>.allocate(capacity: Int(ZYDIS_MAX_OPERAND_COUNT))
     private var formatter = ZydisFormatter()
 
-    init(_ mode: CodeMode) {
-        switch mode {
-        case .bits64: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
-        case .bits32: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32)
-        case .bits16: ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16)
-        }
-        for absent in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-        ] {
-            ZydisDecoderEnableMode(&decoder, absent, 0)
-        }
-        ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, testedModel.usesAMDBranches ? 1 : 0)
+    package init(_ mode: CodeMode) {
+        let (machineMode, width) =
+            switch mode {
+            case .bits64: (ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)
+            case .bits32: (ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32)
+            case .bits16: (ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16)
+            }
+        decoder = ModelDecoder(machineMode, width, model: testedModel)
+        full = ModelDecoder(machineMode, width, model: testedModel, extensions: true)
         ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL)
     }
 
     /// Decodes the instruction at the start of `bytes`; false if there is none.
-    func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        let status = ZydisDecoderDecodeFull(&decoder, bytes.baseAddress, bytes.count, instruction, operands)
+    package func decode(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        let status = decoder.decode(bytes, instruction, operands)
         guard status & 0x8000_0000 == 0 else { return false }
         let raw = instruction.pointee.raw
         // Zydis 4.0 takes SIB base 101 without ModRM.mod for R13D where it is a displacement.
@@ -43,26 +41,17 @@ final class Decoder {
     }
 
     /// Whether the bytes are no instruction even with every extension that Zydis knows.
-    func rejects(_ bytes: [UInt8]) -> Bool {
-        var full = decoder
-        for mode in [
-            ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CET, ZYDIS_DECODER_MODE_LZCNT, ZYDIS_DECODER_MODE_TZCNT,
-            ZYDIS_DECODER_MODE_WBNOINVD, ZYDIS_DECODER_MODE_CLDEMOTE,
-        ] {
-            ZydisDecoderEnableMode(&full, mode, 1)
-        }
-        return bytes.withUnsafeBytes {
-            ZydisDecoderDecodeFull(&full, $0.baseAddress, $0.count, instruction, operands) & 0x8000_0000 != 0
-        }
+    package func rejects(_ bytes: [UInt8]) -> Bool {
+        bytes.withUnsafeBytes { full.decode($0, instruction, operands) & 0x8000_0000 != 0 }
     }
 
-    var operandCount: Int { Int(instruction.pointee.operand_count) }
-    var visibleOperands: Int { Int(instruction.pointee.operand_count_visible) }
-    var mnemonic: ZydisMnemonic { instruction.pointee.mnemonic }
-    func has(_ attribute: Int) -> Bool { instruction.pointee.attributes >> UInt64(attribute) & 1 != 0 }
+    package var operandCount: Int { Int(instruction.pointee.operand_count) }
+    package var visibleOperands: Int { Int(instruction.pointee.operand_count_visible) }
+    package var mnemonic: ZydisMnemonic { instruction.pointee.mnemonic }
+    package func has(_ attribute: Int) -> Bool { instruction.pointee.attributes >> UInt64(attribute) & 1 != 0 }
 
     /// The instruction held, as assembly in Intel's syntax, as if it stood at `address`.
-    func disassembly(at address: UInt64) -> String {
+    package func disassembly(at address: UInt64) -> String {
         var text = [CChar](repeating: 0, count: 128)
         ZydisFormatterFormatInstruction(
             &formatter, instruction, operands, instruction.pointee.operand_count_visible, &text, text.count,
@@ -71,25 +60,25 @@ final class Decoder {
     }
 
     /// Bit numbers of Zydis's instruction attributes.
-    enum Attribute {
-        static let modRM = 0, privileged = 8, acceptsLock = 16, acceptsRep = 17, acceptsRepe = 18, acceptsRepne = 19
-        static let hasLock = 27, hasRep = 28, hasRepe = 29, hasRepne = 30
+    package enum Attribute {
+        package static let modRM = 0, privileged = 8, acceptsLock = 16, acceptsRep = 17, acceptsRepe = 18, acceptsRepne = 19
+        package static let hasLock = 27, hasRep = 28, hasRepe = 29, hasRepne = 30
     }
 }
 
 extension ZydisDecodedOperand {
-    var isMemory: Bool { type == ZYDIS_OPERAND_TYPE_MEMORY }
-    var isRegister: Bool { type == ZYDIS_OPERAND_TYPE_REGISTER }
-    var isImmediate: Bool { type == ZYDIS_OPERAND_TYPE_IMMEDIATE }
+    package var isMemory: Bool { type == ZYDIS_OPERAND_TYPE_MEMORY }
+    package var isRegister: Bool { type == ZYDIS_OPERAND_TYPE_REGISTER }
+    package var isImmediate: Bool { type == ZYDIS_OPERAND_TYPE_IMMEDIATE }
     /// Memory that is accessed, rather than an address that is only computed or ignored.
-    var isAccessed: Bool { isMemory && mem.type != ZYDIS_MEMOP_TYPE_AGEN && actions != 0 }
-    var reads: Bool { actions & UInt8(ZYDIS_OPERAND_ACTION_MASK_READ.rawValue) != 0 }
-    var writes: Bool { actions & UInt8(ZYDIS_OPERAND_ACTION_MASK_WRITE.rawValue) != 0 }
-    var bytes: Int { Int(size) / 8 }
+    package var isAccessed: Bool { isMemory && mem.type != ZYDIS_MEMOP_TYPE_AGEN && actions != 0 }
+    package var reads: Bool { actions & UInt8(ZYDIS_OPERAND_ACTION_MASK_READ.rawValue) != 0 }
+    package var writes: Bool { actions & UInt8(ZYDIS_OPERAND_ACTION_MASK_WRITE.rawValue) != 0 }
+    package var bytes: Int { Int(size) / 8 }
 }
 
 /// A general register, or a part of one, by its number.
-func generalRegister(_ register: ZydisRegister) -> (number: Int, bytes: Int, isHigh: Bool)? {
+package func generalRegister(_ register: ZydisRegister) -> (number: Int, bytes: Int, isHigh: Bool)? {
     let value = Int(register.rawValue)
     func number(_ first: ZydisRegister, _ last: ZydisRegister) -> Int? {
         value >= Int(first.rawValue) && value <= Int(last.rawValue) ? value - Int(first.rawValue) : nil
@@ -106,7 +95,7 @@ func generalRegister(_ register: ZydisRegister) -> (number: Int, bytes: Int, isH
 
 extension Decoder {
     /// The instruction held is of the x87, MMX or SSE.
-    var usesFloatState: Bool {
+    package var usesFloatState: Bool {
         ![ZYDIS_ISA_EXT_BASE, ZYDIS_ISA_EXT_LONGMODE, ZYDIS_ISA_EXT_PAUSE].contains(instruction.pointee.meta.isa_ext)
             || [ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXRSTOR].contains(mnemonic)
     }

@@ -1,7 +1,7 @@
 /// Operand values that meet the edges of instructions more often than chance would.
 extension Random {
     /// An integer: the limits of each size, single bits, small numbers, or random bits.
-    mutating func integer() -> UInt64 {
+    package mutating func integer() -> UInt64 {
         switch below(10) {
         case 0, 1, 2: return next()
         case 3: return next() >> UInt64(below(64))
@@ -48,11 +48,11 @@ extension Random {
         return sign | UInt64(min(max(exponent, 0), top)) << UInt64(fractionBits) | fraction
     }
 
-    mutating func float32() -> UInt32 { UInt32(truncatingIfNeeded: float(exponentBits: 8, fractionBits: 23)) }
-    mutating func float64() -> UInt64 { float(exponentBits: 11, fractionBits: 52) }
+    package mutating func float32() -> UInt32 { UInt32(truncatingIfNeeded: float(exponentBits: 8, fractionBits: 23)) }
+    package mutating func float64() -> UInt64 { float(exponentBits: 11, fractionBits: 52) }
 
     /// An x87 extended value: significand, sign and exponent. Pseudo-denormals, unnormals and pseudo-NaNs included.
-    mutating func float80() -> (significand: UInt64, signExponent: UInt16) {
+    package mutating func float80() -> (significand: UInt64, signExponent: UInt16) {
         let sign = UInt16(next() & 1) << 15
         let integerBit: UInt64 = 1 << 63
         var fraction: UInt64

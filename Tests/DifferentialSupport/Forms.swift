@@ -2,55 +2,64 @@ import CZydis
 import VMM
 
 /// How to write an instruction of a form: what is fixed; the rest of the encoding is random.
-struct Template: Hashable {
+package struct Template: Hashable {
     /// Operand-size and mandatory or repeat prefixes, in order; an address-size prefix only if it is part of the form.
-    var prefixes: [UInt8]
-    var rexW: Bool
+    package var prefixes: [UInt8]
+    package var rexW: Bool
     /// 0 for one-byte opcodes, 1 for 0F, 2 for 0F 38, 3 for 0F 3A.
-    var map: Int
-    var opcode: UInt8
-    var hasModRM: Bool
+    package var map: Int
+    package var opcode: UInt8
+    package var hasModRM: Bool
     /// ModRM.mod is 3.
-    var isRegister: Bool
+    package var isRegister: Bool
     /// ModRM fields that select the instruction rather than an operand.
-    var reg: UInt8?
-    var rm: UInt8?
+    package var reg: UInt8?
+    package var rm: UInt8?
     /// The low three bits of the opcode are a register.
-    var opcodeIsRegister = false
+    package var opcodeIsRegister = false
 }
 
 /// An instruction form: a mnemonic with the kinds and sizes of its operands, one encoding of them, in one code size.
-final class Form {
-    let mode: CodeMode
-    let name: String
-    let key: UInt64
-    var templates: [Template]
+package final class Form {
+    package let mode: CodeMode
+    package let name: String
+    package let key: UInt64
+    package var templates: [Template]
     /// Privileged or undefined: no case runs to its end.
-    let alwaysFaults: Bool
+    package let alwaysFaults: Bool
+    /// Why it cannot be compared with the host CPU; nil if it can.
+    package let exclusion: Exclusions.Reason?
 
-    init(mode: CodeMode, name: String, key: UInt64, first: Template, alwaysFaults: Bool) {
+    package init(
+        mode: CodeMode, name: String, key: UInt64, first: Template, alwaysFaults: Bool, exclusion: Exclusions.Reason?
+    ) {
         (self.mode, self.name, self.key, templates) = (mode, name, key, [first])
         self.alwaysFaults = alwaysFaults
+        self.exclusion = exclusion
     }
 }
 
 /// Finds all forms of a code size by decoding every combination of prefixes, opcode and ModRM.
-struct FormGenerator {
-    let mode: CodeMode
+package struct FormGenerator {
+    package let mode: CodeMode
     private let decoder: Decoder
     private var forms: [UInt64: Form] = [:]
-    private(set) var ordered: [Form] = []
+    package private(set) var ordered: [Form] = []
     /// Names of the excluded instructions by reason.
-    private(set) var excluded: [Exclusions.Reason: Set<String>] = [:]
+    package private(set) var excluded: [Exclusions.Reason: Set<String>] = [:]
 
-    static func forms(_ mode: CodeMode) -> FormGenerator {
-        var generator = FormGenerator(mode: mode)
+    /// - Parameter excluded: whether forms that cannot be compared with the host CPU are wanted too.
+    package static func forms(_ mode: CodeMode, excluded: Bool = false) -> FormGenerator {
+        var generator = FormGenerator(mode: mode, excluded: excluded)
         generator.enumerate()
         return generator
     }
 
-    private init(mode: CodeMode) {
+    private let keepsExcluded: Bool
+
+    private init(mode: CodeMode, excluded: Bool) {
         self.mode = mode
+        keepsExcluded = excluded
         decoder = Decoder(mode)
     }
 
@@ -130,8 +139,9 @@ struct FormGenerator {
     }
 
     private mutating func add(_ template: Template) {
-        if let reason = Exclusions.reason(decoder) {
-            excluded[reason, default: []].insert(String(cString: ZydisMnemonicGetString(decoder.mnemonic)))
+        let exclusion = Exclusions.reason(decoder)
+        if let exclusion, !keepsExcluded {
+            excluded[exclusion, default: []].insert(String(cString: ZydisMnemonicGetString(decoder.mnemonic)))
             return
         }
         var template = template
@@ -139,12 +149,13 @@ struct FormGenerator {
         if template.opcodeIsRegister { template.opcode &= 0xf8 }
         let key = FormGenerator.key(decoder)
         if let form = forms[key] {
+            guard form.exclusion == exclusion else { return }
             if !form.templates.contains(template) { form.templates.append(template) }
             return
         }
         let form = Form(
             mode: mode, name: FormGenerator.name(decoder, mode), key: key, first: template,
-            alwaysFaults: FormGenerator.alwaysFaults(decoder))
+            alwaysFaults: FormGenerator.alwaysFaults(decoder), exclusion: exclusion)
         forms[key] = form
         ordered.append(form)
     }
@@ -157,10 +168,11 @@ struct FormGenerator {
                 ZYDIS_MNEMONIC_CLI, ZYDIS_MNEMONIC_STI, ZYDIS_MNEMONIC_LGDT, ZYDIS_MNEMONIC_RSM, ZYDIS_MNEMONIC_INT1,
                 ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2,
             ].contains(decoder.mnemonic)
+            || testedModel.refuses(decoder.instruction.pointee)
     }
 
     /// Identifies the form of the instruction that the decoder holds.
-    static func key(_ decoder: Decoder) -> UInt64 {
+    package static func key(_ decoder: Decoder) -> UInt64 {
         let instruction = decoder.instruction.pointee
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         func mix(_ value: UInt32) { hash = (hash ^ UInt64(value)) &* 0x100_0000_01b3 &+ (hash >> 29) }
@@ -222,7 +234,7 @@ struct FormGenerator {
     }
 
     /// Such as `64 add r32, m32 [03]`.
-    static func name(_ decoder: Decoder, _ mode: CodeMode) -> String {
+    package static func name(_ decoder: Decoder, _ mode: CodeMode) -> String {
         let instruction = decoder.instruction.pointee
         var text = "\(mode.rawValue) "
         if decoder.has(Decoder.Attribute.hasRep) { text += "rep " }

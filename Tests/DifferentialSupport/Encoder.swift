@@ -2,15 +2,21 @@ import CZydis
 import VMM
 
 /// Writes random encodings of a form.
-struct Encoder {
-    let form: Form
-    let decoder: Decoder
+package struct Encoder {
+    package let form: Form
+    package let decoder: Decoder
     /// Whether FS and GS have bases that both sides know.
-    let hasLDT: Bool
+    package let hasLDT: Bool
+
+    package init(form: Form, decoder: Decoder, hasLDT: Bool) {
+        self.form = form
+        self.decoder = decoder
+        self.hasLDT = hasLDT
+    }
 
     /// An encoding of the form, which `decoder` holds afterwards. Fields that must fit the memory window are left to be
     /// patched. Nil if many attempts gave none.
-    func encode(_ random: inout Random) -> [UInt8]? {
+    package func encode(_ random: inout Random) -> [UInt8]? {
         for attempt in 0..<200 {
             let template = attempt < 100 && random.chance(70) ? form.templates[0] : random.pick(form.templates)
             var bytes = write(template, &random)
@@ -25,7 +31,7 @@ struct Encoder {
 
     private var matches: Bool {
         testedModel.accepts(decoder.instruction.pointee) && FormGenerator.key(decoder) == form.key
-            && Exclusions.reason(decoder) == nil
+            && Exclusions.reason(decoder) == form.exclusion
     }
 
     private func write(_ template: Template, _ random: inout Random) -> [UInt8] {

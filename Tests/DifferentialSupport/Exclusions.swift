@@ -1,18 +1,22 @@
+import CHostCPU
 import CZydis
 
 /// Which instructions are not compared with the host, and why. Everything else that the CPU model has is.
-enum Exclusions {
-    struct Reason: Hashable {
-        let text: String
-        static let kernel = Reason(text: "enters the host's kernel, or its value is the host's own")
-        static let segments = Reason(
+package enum Exclusions {
+    package struct Reason: Hashable {
+        package let text: String
+        package static let kernel = Reason(text: "enters the host's kernel, or its value is the host's own")
+        package static let segments = Reason(
             text: "far transfers, and loads and checks of segment descriptors: file tests and guests cover them")
-        static let timing = Reason(text: "its value is the host's time, model or topology")
-        static let newer = Reason(
+        package static let timing = Reason(text: "its value is the host's time, model or topology")
+        package static let newer = Reason(
             text:
                 "after F3, where the host may run TZCNT, LZCNT or RDSSP; BSF and BSR are compared in 64-bit code, where the "
                 + "host gets them without it")
-        static let elision = Reason(text: "locked and after F2 or F3, which begins a lock elision on the host")
+        package static let condition = Reason(
+            text: "after F2 or F3, which is reserved there (APM volume 3, 1.2.6), and turns the condition on AMD's "
+                + "processors")
+        package static let elision = Reason(text: "locked and after F2 or F3, which begins a lock elision on the host")
     }
 
     private static let mnemonics: [(Reason, [ZydisMnemonic])] = [
@@ -40,11 +44,13 @@ enum Exclusions {
         ),
     ]
 
+    private static let hostIsAMD = hostcpu_is_amd()
+
     private static let byMnemonic: [UInt32: Reason] = Dictionary(
         uniqueKeysWithValues: mnemonics.flatMap { reason, list in list.map { ($0.rawValue, reason) } })
 
     /// Why the instruction that `decoder` holds is not compared; nil if it is.
-    static func reason(_ decoder: Decoder) -> Reason? {
+    package static func reason(_ decoder: Decoder) -> Reason? {
         if let reason = byMnemonic[decoder.mnemonic.rawValue] { return reason }
         let instruction = decoder.instruction.pointee
         if instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR { return .segments }
@@ -55,6 +61,8 @@ enum Exclusions {
         if instruction.opcode_map == ZYDIS_OPCODE_MAP_0F, isRep, [0xb8, 0xbc, 0xbd, 0x1e].contains(instruction.opcode) {
             return .newer
         }
+        let isLoop = [ZYDIS_MNEMONIC_LOOPE, ZYDIS_MNEMONIC_LOOPNE].contains(decoder.mnemonic)
+        if isLoop && (isRep || isRepne) && hostIsAMD { return .condition }
         let locks =
             decoder.has(Decoder.Attribute.hasLock)
             || decoder.mnemonic == ZYDIS_MNEMONIC_XCHG && decoder.operands[0].isMemory
