@@ -30,7 +30,8 @@ let package = Package(
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "Tracer", "Replayer", "CEngine", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "VMM", "Tracer", "Replayer", "CEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
         .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),

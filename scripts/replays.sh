@@ -42,8 +42,9 @@ record_and_replay() {
         --json-summary "$out.json")
     case $name in
         session) typed pipe | "${record[@]}" >"$out.console" 2>"$out.err" || code=$? ;;
-        terminal) typed terminal | script -qec "$(printf '%q ' "${record[@]}")" "$out.console" >/dev/null 2>"$out.err" ||
-            code=$? ;;
+        terminal)
+            typed terminal | script -qec "$(printf '%q ' "${record[@]}")" "$out.console" >/dev/null 2>"$out.err" ||
+                code=$? ;;
         *) "${record[@]}" --stdin none >"$out.console" 2>"$out.err" || code=$? ;;
     esac
     [ $code = 0 ] || { echo "FAIL $name: recording ended with $code; $(tail -n 1 "$out.err")"; return 1; }
@@ -59,8 +60,8 @@ record_and_replay() {
             { echo "FAIL $name: replay from $from ended with $code; $(tail -n 1 "$file.err")"; return 1; }
     done
     case $name in marks) replay_to_mark "$out" || return 1 ;; esac
-    printf 'ok   %-12s recorded on %-11s %6.1f s, replayed on %-11s %6.1f s, %9s events, %8s bytes\n' "$name" "$engine" \
-        "$(json_field "$out.json" wall_s)" "$other" "$(json_field "$out.start.json" wall_s)" \
+    printf 'ok   %-12s recorded on %-11s %6.1f s, replayed on %-11s %6.1f s, %9s events, %8s bytes\n' \
+        "$name" "$engine" "$(json_field "$out.json" wall_s)" "$other" "$(json_field "$out.start.json" wall_s)" \
         "$(json_field "$out.start.json" verified_events)" "$(stat -c %s "$out.tline")"
     [ "${KEEP:-}" = 1 ] || rm -f "$out.tline"
 }

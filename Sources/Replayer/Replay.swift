@@ -151,7 +151,9 @@ package final class Replay {
             let next = try nextStop(goal)
             if let end = try advance(to: next) { return try finished(end) }
             if let end = try act(at: next) { return try finished(end) }
-            if next == goal, nothingDue(at: next) { return try finished(target == nil || goal == last ? atEnd() : .position) }
+            if next == goal, nothingDue(at: next) {
+                return try finished(target == nil || goal == last ? atEnd() : .position)
+            }
         }
     }
 
@@ -241,8 +243,9 @@ package final class Replay {
     private func act(at here: TracePosition) throws(TraceError) -> End? {
         if let failure = verifier?.failure { throw failure }
         recorder?.reached()
+        let isInputDue = nextJournal < journal.count && journal[nextJournal].position == here
         if let record = pendingDigest, record.progress.position == here,
-            record.progress.journal <= journalStart + UInt64(nextJournal)
+            record.progress.journal <= journalStart + UInt64(nextJournal) || !isInputDue
         {
             if let found = compare(record) { return .diverged(found) }
             pendingDigest = nil

@@ -17,7 +17,9 @@ package enum TraceDetail: String, CaseIterable, Comparable {
 /// An image that the machine was given.
 package struct TraceImage: Equatable {
     package enum Role: String, CaseIterable {
-        case kernel, initrd, module, firmware, vgaROM = "vga-rom", disk, cdrom
+        case kernel, initrd, module, firmware
+        case vgaROM = "vga-rom"
+        case disk, cdrom
 
         /// Its number in the images stream.
         package var number: UInt8 { UInt8(Self.allCases.firstIndex(of: self)! + 1) }

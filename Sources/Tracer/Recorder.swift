@@ -207,7 +207,7 @@ package final class Recorder: EventSink {
     }
 
     /// Why nothing more can be written, once that is so.
-    package var failure: TraceError? { writer.failure }
+    package var failure: TraceError? { rotationFailure ?? writer.failure }
 
     private func writeDisks() {
         for (number, disk) in disks {

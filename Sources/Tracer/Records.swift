@@ -132,8 +132,8 @@ package struct TraceProgress: Equatable {
     }
 }
 
-/// The state at a position, in short: everything but RAM as `Machine.stateSummary` gives it, and a hash of each RAM page
-/// that changed since the digest before.
+/// The state at a position, in short: everything but RAM as `Machine.stateSummary` gives it, and a hash of each RAM
+/// page that changed since the digest before.
 package struct DigestRecord {
     package var progress: TraceProgress
     package var digest: StateDigest

@@ -20,8 +20,7 @@ package enum TraceError: Error, Equatable, CustomStringConvertible {
         case .notATrace(let found):
             "not a trace: expected the magic bytes 89 54 4C 49 4E 45 0D 0A at byte 0, found \(found)"
         case .newerVersion(let found, let supported):
-            "format version \(found) at byte 8 is newer than version \(supported), which is the last that this Trapline "
-                + "reads"
+            "format version \(found) at byte 8 is newer than version \(supported), the last that this Trapline reads"
         case .malformed(let offset, let expected, let found):
             "damaged at byte \(offset): expected \(expected), found \(found)"
         case .unusable(let sentence): sentence

@@ -28,7 +28,8 @@ package enum TraceFormat {
 /// What a block holds. Numbers are part of the format. 32 to 63 are reserved for network frames, 64 to 95 for further
 /// disks; readers skip streams that they do not know.
 package enum TraceStream: UInt8, CaseIterable {
-    case manifest = 1, images, sites, events, journal, digests, pages, checkpoints, marks, sync, end, index
+    case manifest = 1
+    case images, sites, events, journal, digests, pages, checkpoints, marks, sync, end, index
 }
 
 /// What precedes a block's columns: 64 bytes.

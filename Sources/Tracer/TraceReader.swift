@@ -154,8 +154,9 @@ package final class TraceReader {
         var sites: [Site] = []
         for entry in blocks where entry.stream == .sites && entry.header.epoch == epoch {
             let block = try load(entry)
-            guard entry.header.firstItem == UInt64(sites.count), sites.count + Int(entry.header.items)
-                <= TraceFormat.mostSites
+            guard entry.header.firstItem == UInt64(sites.count),
+                sites.count + Int(entry.header.items)
+                    <= TraceFormat.mostSites
             else {
                 throw .malformed(
                     offset: entry.offset, expected: "site \(sites.count)", found: "\(entry.header.firstItem)")

@@ -25,7 +25,7 @@ struct DumpCommand: ParsableCommand {
         transform: { try PositionArgument($0) })
     var to: PositionArgument?
     @Option(
-        help: ArgumentHelp("Only events of these kinds, separated by commas, such as cpuid,portIn.", valueName: "kinds"),
+        help: ArgumentHelp("Only events of these kinds, with commas, such as cpuid,portIn.", valueName: "kinds"),
         transform: { try EventKinds($0) })
     var kind: EventKinds?
     @Option(help: ArgumentHelp("Only events in this ring, 0 to 3.", valueName: "n"))
@@ -239,7 +239,8 @@ private struct GuestView {
             for start in stride(from: 0, to: max(bytes.count, 1), by: 16) {
                 let row = bytes[start..<min(start + 16, bytes.count)]
                 text += "\(EventPrinter.hex(wanted.address &+ UInt64(start)))  "
-                text += row.isEmpty ? "(not mapped)" : row.map { EventPrinter.hex(UInt64($0), 2) }.joined(separator: " ")
+                let shown = row.map { EventPrinter.hex(UInt64($0), 2) }.joined(separator: " ")
+                text += row.isEmpty ? "(not mapped)" : shown
                 text += "\n"
             }
         }

@@ -64,7 +64,10 @@ struct TraceInfo {
         return events - delays.reduce(0) { $0 + counts[Int($1.rawValue)] }
     }
     private var eventBytes: UInt64 { bytes(.events, .sites) }
-    private var instructions: UInt64 { reader.reach.position.count - min(reader.manifest.start.count, reader.reach.position.count) }
+    private var instructions: UInt64 {
+        let end = reader.reach.position.count
+        return end - min(reader.manifest.start.count, end)
+    }
 
     var json: JSON {
         let manifest = reader.manifest
@@ -149,9 +152,11 @@ struct TraceInfo {
     var text: String {
         let manifest = reader.manifest
         var lines = [
-            "format      version \(TraceFormat.version), written by \(manifest.writer), detail \(manifest.detail.rawValue)",
+            "format      version \(TraceFormat.version), written by \(manifest.writer), "
+                + "detail \(manifest.detail.rawValue)",
             "machine     \(manifest.cpu), \(manifest.chipset.rawValue), \(manifest.memorySize >> 20) MB, "
-                + "\(manifest.instructionsPerMicrosecond) instructions a microsecond, engine \(manifest.engine.rawValue)",
+                + "\(manifest.instructionsPerMicrosecond) instructions a microsecond, "
+                + "engine \(manifest.engine.rawValue)",
             "complete    \(reader.isComplete ? "yes" : "no, \(reader.lostBytes) bytes behind the last whole block")"
                 + (reader.end.map { ", \($0.outcome)" } ?? ""),
             "position    count \(manifest.start.count) to \(reader.reach.position.count), "
@@ -167,8 +172,8 @@ struct TraceInfo {
         if marks.count > 20 { lines.append("mark        and \(marks.count - 20) more") }
         lines.append(
             "events      \(events), \(otherEvents) of them neither RDTSC nor PAUSE, in \(eventBytes) bytes: "
-                + "\(RunResult.decimal(ratio(eventBytes, events))) a event, "
-                + "\(RunResult.decimal(ratio(eventBytes, otherEvents))) a other event")
+                + "\(RunResult.decimal(ratio(eventBytes, events))) an event, "
+                + "\(RunResult.decimal(ratio(eventBytes, otherEvents))) for each of those")
         lines.append(
             "state       \(reader.blocks(.checkpoints).count) checkpoints, \(reader.blocks(.digests).count) digests")
         lines.append("stream                   bytes  per event  per 1000 instructions")

@@ -182,6 +182,9 @@ final class ReplaySession {
         let (end, digest) = try OpenTrace.describing(command.trace) { () throws(TraceError) in
             let from = try command.from?.count(in: reader)
             let to = try command.to?.count(in: reader)
+            if let from, let to, to < from {
+                throw .unusable("--to is count \(to), which is before --from, count \(from)")
+            }
             try replay.begin(at: from)
             try startRecording()
             if let from { _ = try replay.run(to: TracePosition(count: from, nanoseconds: 0)) }

@@ -42,10 +42,9 @@ enum PositionArgument {
         case .event(let number):
             let first = reader.blocks(.events).first?.header.firstItem ?? 0
             guard number >= first, number < reader.reach.events else {
+                guard !reader.blocks(.events).isEmpty else { throw .unusable("the trace holds no events") }
                 throw .unusable(
-                    reader.blocks(.events).isEmpty
-                        ? "the trace holds no events"
-                        : "event \(number) is outside the trace, which has events \(first) to \(reader.reach.events - 1)")
+                    "event \(number) is outside the trace, which has events \(first) to \(reader.reach.events - 1)")
             }
             return try EventCursor(reader, from: number).next()?.count ?? start
         case .mark(let text):

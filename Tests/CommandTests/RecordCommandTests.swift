@@ -140,8 +140,8 @@ struct RecordCommandTests {
             let process = Process()
             process.executableURL = CommandRun.executable
             process.arguments = [
-                "record", "-o", trace, "--kernel", image, "--memory", "16", "--stdin", "none", "--digest-every", "1000000",
-                "--checkpoint-every", "3000000",
+                "record", "-o", trace, "--kernel", image, "--memory", "16", "--stdin", "none", "--digest-every",
+                "1000000", "--checkpoint-every", "3000000",
             ]
             process.standardError = FileHandle.nullDevice
             try process.run()
@@ -198,7 +198,9 @@ struct RecordCommandTests {
             folder.file("newer", Array(newer)), folder.path, folder.path + "/nothing",
         ]
         for file in files {
-            for command in [["info"], ["replay", "--quiet"], ["verify"], ["dump"], ["strip", "-o", "/dev/null", "--events"]] {
+            for command in [
+                ["info"], ["replay", "--quiet"], ["verify"], ["dump"], ["strip", "-o", "/dev/null", "--events"],
+            ] {
                 let run = try CommandRun([command[0], file] + command.dropFirst())
                 #expect(run.code == 2, "\(command) \(file): \(run.errors)")
                 #expect(run.errors.split(separator: "\n").count == 1, "\(run.errors)")

@@ -138,7 +138,8 @@ struct RecordReplayTests {
         while let record = try cursor.next() {
             if record.kind == EventKind.payload.rawValue {
                 for index in 0..<Int(record.size) {
-                    payload.append(UInt8(truncatingIfNeeded: (index < 8 ? record.operand : record.value) >> UInt64(index % 8 * 8)))
+                    let word = index < 8 ? record.operand : record.value
+                    payload.append(UInt8(truncatingIfNeeded: word >> UInt64(index % 8 * 8)))
                 }
             } else if record.kind == EventKind.portOut.rawValue, record.operand == 0xE9 {
                 outputs += 1
@@ -177,8 +178,10 @@ struct RecordReplayTests {
         let (replay, end) = try replay(result.path)
         #expect(end == .outcome(.powerOff))
         #expect(replay.machine.digest == result.digest)
-        #expect(throws: TraceError.self) { try TraceStrip(images: false, events: false, checkpoints: true).copy(
-            TraceReader(result.path), to: folder.path + "/s.tline") }
+        #expect(throws: TraceError.self) {
+            try TraceStrip(images: false, events: false, checkpoints: true).copy(
+                TraceReader(result.path), to: folder.path + "/s.tline")
+        }
     }
 
     @Test func strippedTracesReplay() throws {
@@ -212,7 +215,9 @@ struct RecordReplayTests {
     @Test func twoRecordingsHoldTheSame() throws {
         let first = try TraceReader(RecordedGuest().record(folder.path + "/1.tline").path)
         let second = try TraceReader(RecordedGuest().record(folder.path + "/2.tline").path)
-        let streams: [TraceStream] = [.manifest, .images, .sites, .events, .journal, .digests, .pages, .checkpoints, .end]
+        let streams: [TraceStream] = [
+            .manifest, .images, .sites, .events, .journal, .digests, .pages, .checkpoints, .end,
+        ]
         for stream in streams {
             let (left, right) = (first.blocks(stream), second.blocks(stream))
             #expect(left.count == right.count)

@@ -36,7 +36,10 @@ struct TraceFuzzTests {
         case 2: bytes.removeSubrange(place...)
         case 3: bytes.insert(contentsOf: bytes[place...].prefix(32), at: place)
         case 4: bytes.replaceSubrange(place..<place, with: [UInt8](repeating: 0xff, count: 9) + [1])
-        default: for index in place..<min(place + 8, bytes.count) { bytes[index] = UInt8.random(in: 0...255, using: &random) }
+        default:
+            for index in place..<min(place + 8, bytes.count) {
+                bytes[index] = UInt8.random(in: 0...255, using: &random)
+            }
         }
     }
 

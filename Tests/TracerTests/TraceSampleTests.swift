@@ -4,8 +4,8 @@ import Testing
 import Tracer
 import VMM
 
-/// The samples of `traces/` replay as they were recorded. When they do not, the machine or the format has changed; if that
-/// is meant, `scripts/record-samples` makes new ones.
+/// The samples of `traces/` replay as they were recorded. When they do not, the machine or the format has changed; if
+/// that is meant, `scripts/record-samples` makes new ones.
 struct TraceSampleTests {
     private static let folder = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()

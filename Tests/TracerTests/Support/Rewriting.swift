@@ -12,4 +12,6 @@ func rewrite(_ reader: TraceReader, to path: String, _ change: (inout Block) -> 
     if reader.isComplete { try file.finish() }
 }
 
-func folderContents(_ path: String) throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
+func folderContents(_ path: String) throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+}
