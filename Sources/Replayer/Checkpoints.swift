@@ -17,13 +17,17 @@ struct CheckpointLoader {
     }
 
     /// Restores checkpoint `number` on a machine that was just switched on.
-    func restore(_ number: Int, on machine: Machine) throws(TraceError) {
+    /// - Returns: what the processor watches from then on.
+    func restore(
+        _ number: Int, on machine: Machine
+    ) throws(TraceError) -> (frames: [UInt8], descriptors: [Range<UInt64>])? {
         let epoch = checkpoints[number].entry.header.epoch
         var contents: [UInt32: UInt32] = [:]
         var isFromZero = false
         var state: [UInt8] = []
+        var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
         for index in 0...number where checkpoints[index].entry.header.epoch == epoch {
-            let wanted: Set<UInt8> = index == number ? [1, 2, 3, 4] : [1, 2, 3]
+            let wanted: Set<UInt8>? = index == number ? nil : [1, 2, 3]
             var block = try reader.load(checkpoints[index].entry, wanted: wanted)
             if index != number { block.columns.append((4, [])) }
             let record = try CheckpointRecord.record(block)
@@ -33,6 +37,7 @@ struct CheckpointLoader {
             }
             for (page, content) in zip(record.pages, record.contents) { contents[page] = content }
             state = record.state
+            watch = record.watch
         }
         if isFromZero { machine.memory.clearRAM() }
         try restorePages(contents, epoch, machine)
@@ -41,6 +46,7 @@ struct CheckpointLoader {
         } catch {
             throw .unusable("the checkpoint at count \(machine.clock.count) cannot be restored: \(error)")
         }
+        return watch
     }
 
     private func restorePages(_ contents: [UInt32: UInt32], _ epoch: UInt32, _ machine: Machine) throws(TraceError) {

@@ -92,9 +92,10 @@ package final class Replay {
     @discardableResult
     package func begin(at count: UInt64? = nil) throws(TraceError) -> TracePosition {
         var progress = TraceProgress(position: reader.manifest.start)
+        var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
         let target = TracePosition(count: count ?? reader.manifest.start.count, nanoseconds: .max)
         if let number = loader.last(before: target) {
-            try loader.restore(number, on: machine)
+            watch = try loader.restore(number, on: machine)
             progress = loader.checkpoints[number].record.progress
             machine.expectsInput = expectation(before: progress.journal)
         } else if reader.manifest.start.count > 0 {
@@ -114,6 +115,7 @@ package final class Replay {
             let verifier = try EventVerifier(reader, from: progress.events, limit: reader.reach.events)
             self.verifier = verifier
             machine.processor.attach(verifier, watchingPaging: reader.manifest.detail == .paging)
+            if let watch, reader.manifest.detail == .paging { machine.processor.watchState = watch }
         }
         return progress.position
     }
@@ -124,7 +126,8 @@ package final class Replay {
         let verifier = verifier
         recorder.forward = { verifier?.receive($0) }
         if recorder.isWithoutEvents, let verifier {
-            machine.processor.attach(verifier, watchingPaging: reader.manifest.detail == .paging)
+            machine.processor.attach(
+                verifier, watchingPaging: reader.manifest.detail == .paging, keepingWatch: true)
         }
     }
 

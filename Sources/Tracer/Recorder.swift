@@ -71,7 +71,7 @@ package final class Recorder: EventSink {
         checkpointPages = tracker.addConsumer()
         for (_, disk) in disks { disk.onPending = { [unowned self] in writeDisks() } }
         if options.detail != .inputs {
-            machine.processor.attach(self, watchingPaging: options.detail == .paging)
+            machine.processor.attach(self, watchingPaging: options.detail == .paging, keepingWatch: shared != nil)
         }
         begin()
     }
@@ -246,7 +246,8 @@ package final class Recorder: EventSink {
         }
         writePages()
         let record = CheckpointRecord(
-            progress: progress, isFull: full, pages: pages, contents: contents, state: machine.snapshotWithoutRAM())
+            progress: progress, isFull: full, pages: pages, contents: contents, state: machine.snapshotWithoutRAM(),
+            watch: options.detail == .paging ? machine.processor.watchState : nil)
         writer.append(CheckpointRecord.block(record, number: checkpoints, epoch: epoch))
         checkpoints += 1
     }

@@ -218,6 +218,8 @@ package struct CheckpointRecord {
     /// 0 for a page of zeros, otherwise the page's number in the stream and epoch, plus one.
     package var contents: [UInt32]
     package var state: [UInt8]
+    /// With paging events: what the processor watches then.
+    package var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
 
     static func block(_ record: CheckpointRecord, number: UInt64, epoch: UInt32) -> Block {
         var fields = ByteWriter()
@@ -231,9 +233,18 @@ package struct CheckpointRecord {
             last = content
         }
         let count = record.progress.position.count
-        return Block(
+        var block = Block(
             .checkpoints, epoch: epoch, items: 1, counts: count...count, firstItem: number,
             [(1, fields.bytes), (2, pageNumbers(record.pages)), (3, contents.bytes), (4, record.state)])
+        if let watch = record.watch {
+            var ranges = ByteWriter()
+            for range in watch.descriptors {
+                ranges.varint(range.lowerBound)
+                ranges.varint(UInt64(range.count))
+            }
+            block.columns += [(5, watch.frames), (6, ranges.bytes)]
+        }
+        return block
     }
 
     /// The record without what is not in `block`'s columns: reading the fields alone takes column 1 only.
@@ -254,7 +265,19 @@ package struct CheckpointRecord {
             record.contents.append(content)
         }
         record.state = try block.column(4)
+        record.watch = try watch(block)
         return record
+    }
+
+    private static func watch(_ block: Block) throws(TraceError) -> (frames: [UInt8], descriptors: [Range<UInt64>])? {
+        guard block.columns.contains(where: { $0.id == 5 }) else { return nil }
+        var reader = try block.reader(6, "descriptor ranges")
+        var ranges: [Range<UInt64>] = []
+        while !reader.isAtEnd {
+            let start = try reader.number("an address", atMost: 1 << 52)
+            ranges.append(start..<start + (try reader.number("a table's length", atMost: 1 << 17)))
+        }
+        return (try block.column(5), ranges)
     }
 }
 

@@ -41,9 +41,11 @@ struct RecordReplayTests {
         var guest = RecordedGuest()
         guest.detail = detail
         let result = try guest.record(folder.path + "/t.tline")
-        let (replay, end) = try replay(result.path)
-        #expect(end == .outcome(.powerOff))
-        #expect(replay.machine.digest == result.digest)
+        for start in [nil, 60_000, 150_000] as [UInt64?] {
+            let (replay, end) = try replay(result.path, from: start)
+            #expect(end == .outcome(.powerOff), "from \(start ?? 0)")
+            #expect(replay.machine.digest == result.digest)
+        }
         let counts = try TraceReader(result.path).eventCounts()
         #expect((counts[Int(EventKind.cpuid.rawValue)] > 0) == (detail != .inputs))
         #expect((counts[Int(EventKind.tlbFill.rawValue)] > 0) == (detail == .paging))

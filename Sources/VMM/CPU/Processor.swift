@@ -206,13 +206,16 @@ package final class Processor: Archivable {
 
     /// Attaches or detaches a sink for events. Without `watchingPaging` it gets no TLB fills, first touches, or stores
     /// into page tables and descriptor tables, and nothing is watched for it.
-    package func attach(_ sink: (any EventSink)?, watchingPaging: Bool = true) {
+    ///
+    /// What is watched is begun anew, unless `keepingWatch`.
+    package func attach(_ sink: (any EventSink)?, watchingPaging: Bool = true, keepingWatch: Bool = false) {
         flushEvents()
         self.sink = sink
         watchesPaging = sink != nil && watchingPaging
-        let watched = FrameAttributes.touched | FrameAttributes.pageTable | FrameAttributes.descriptorTable
-        for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~watched }
-        descriptorRanges = []
+        if !keepingWatch || !watchesPaging {
+            for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~FrameAttributes.watched }
+            descriptorRanges = []
+        }
         // What is cached already would never be seen to be touched.
         dataCaches.dropAll()
         if sink != nil && cpu.pointee.events == nil {
@@ -235,6 +238,12 @@ package final class Processor: Archivable {
     func noteStringIO(_ value: UInt32, size: Int) {
         guard cpu.pointee.events != nil else { return }
         for index in 0..<size { stringPayload.append(UInt8(truncatingIfNeeded: value >> UInt32(index * 8))) }
+    }
+
+    /// Drops what is cached already, which would never be seen to be touched or stored to.
+    func beginWatching() {
+        dataCaches.dropAll()
+        leaveBlockSoon()
     }
 
     // MARK: Written pages

@@ -16,6 +16,8 @@ package enum FrameAttributes {
     package static let descriptorTable: UInt8 = 1 << 2
     /// Was touched since the sink was attached.
     package static let touched: UInt8 = 1 << 3
+    /// What is kept only for a sink that wants paging events.
+    package static let watched = pageTable | descriptorTable | touched
     /// Was not written to since writes began to be noted.
     package static let unwritten: UInt8 = 1 << 4
 }
