@@ -55,5 +55,6 @@ let package = Package(
             name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest"], path: "Tests/blockdiff",
             swiftSettings: engineSettings),
         .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
+        .testTarget(name: "BlockDifferentialTests", swiftSettings: engineSettings),
     ]
 )

@@ -72,6 +72,37 @@ main:
     FAULT "CR3 reserved", GP, 0, movq %rax, %cr3
     mov $16, %eax
     FAULT "CR8 16", GP, 0, movq %rax, %cr8
+    // SS has a base that 64-bit code ignores
+    SETDESC 40, 0x100000, 0xfffff, 0x92, 0xc
+    movw $SEL(40), %ax
+    movw %ax, %ss
+    push $0x5a5a1234
+    CHECK "PUSH ignores the base of SS", "(%rsp)", 0x5a5a1234
+    movl $0x1234abcd, (%rsp)
+    pop %rax
+    CHECK "POP ignores the base of SS", "%eax", 0x1234abcd
+    movw $DS64, %ax
+    movw %ax, %ss
+    // AMD's performance counters hold values
+    cmpb $0, vendor_amd
+    je 1f
+    cmpb $0, on_kvm
+    jne 1f
+    movl $0xc0010000, %ecx
+    NOFAULT "PerfEvtSel0", rdmsr
+    movl $0xc0010007, %ecx
+    movl $0xfffffedc, %eax
+    movl $0xffffffff, %edx
+    wrmsr
+    rdmsr
+    CHECK "PerfCtr3 low", "%eax", 0xfffffedc
+    CHECK "PerfCtr3 high", "%edx", 0xffff
+    movl $3, %ecx
+    rdpmc
+    CHECK "RDPMC 3", "%eax", 0xfffffedc
+    movl $0xc0010008, %ecx
+    FAULT "beyond PerfCtr3", GP, 0, rdmsr
+1:
     // SYSCALL
     movl $STAR, %ecx
     xorl %eax, %eax

@@ -27,6 +27,7 @@ struct RecordCommand: ParsableCommand {
     mutating func validate() throws {
         if startOn == "" { throw ValidationError("the text for --start-on is empty") }
         if options.engine == .both { throw ValidationError("--engine both is not for recordings") }
+        if options.countEvents { throw ValidationError("--count-events is not for recordings") }
         if options.checkSnapshots != nil { throw ValidationError("--check-snapshots is not for recordings") }
         if let keepLast, !(1...1_000_000_000).contains(keepLast) {
             throw ValidationError("--keep-last is \(keepLast), expected a positive number of millions")

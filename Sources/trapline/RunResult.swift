@@ -18,13 +18,15 @@ struct RunResult {
     private let eventCounts: [(String, UInt64)]
     private let engine: String
     private let configuration: MachineConfiguration
+    private let reportedEvents: UInt64?
 
     init(
-        machine: Machine, outcome: Outcome, outputFailure: Int32? = nil, digest: StateDigest? = nil, engine: String,
-        seconds: Double
+        machine: Machine, outcome: Outcome, outputFailure: Int32? = nil, digest: StateDigest? = nil,
+        reportedEvents: UInt64? = nil, engine: String, seconds: Double
     ) {
         self.outcome = outcome
         self.outputFailure = outputFailure
+        self.reportedEvents = reportedEvents
         self.seconds = seconds
         self.engine = engine
         screen = machine.devices.screen
@@ -95,6 +97,7 @@ struct RunResult {
             ("virtual_ns", .integer(virtualNanoseconds)),
             ("digest", .string(digest.description)),
             ("events", .object(eventCounts.map { ($0, .integer($1)) })),
+            ("reported_events", reportedEvents.map { .integer($0) } ?? .null),
             ("wall_s", .number(seconds)),
             ("mips", .number(millionsPerSecond)),
             ("engine", .string(engine)),

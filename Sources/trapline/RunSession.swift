@@ -13,6 +13,7 @@ final class RunSession {
     private let output: ConsoleOutput
     private let debugConsole: DebugConsole?
     private let trace: InstructionTrace?
+    private let sink: CountingSink?
     private let schedule: StopSchedule
     /// With both engines, the machine that is compared with this session's.
     private let lockstep: Lockstep?
@@ -42,6 +43,7 @@ final class RunSession {
         output = ConsoleOutput(texts)
         debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
         trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
+        sink = options.countEvents ? CountingSink() : nil
         connect()
     }
 
@@ -63,6 +65,7 @@ final class RunSession {
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
+        if let sink { machine.processor.attach(sink) }
     }
 
     func run() throws(CommandError) -> RunResult {
@@ -74,13 +77,19 @@ final class RunSession {
         Terminal.restore()
         output.flush()
         debugConsole?.flush()
-        let digest = machine.digest
         let seconds = HostClock.seconds - started
+        let digest = machine.digest
         try recording?.finish(outcome, digest)
         // However the guest ended, a run whose console is incomplete is no success.
         return RunResult(
             machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
-            digest: digest, engine: options.engine.rawValue, seconds: seconds)
+            digest: digest, reportedEvents: reportedEvents, engine: options.engine.rawValue, seconds: seconds)
+    }
+
+    /// What the sink received, if there is one.
+    private var reportedEvents: UInt64? {
+        machine.processor.flushEvents()
+        return sink?.count
     }
 
     private func loop() throws(CommandError) -> Outcome {

@@ -147,6 +147,21 @@ struct CommandTests {
         #expect(lines.count == 3 && lines[1].hasPrefix("1 f000:0000fff2 e6e9 out 0xE9, al | ax="), "\(run.errors)")
     }
 
+    @Test func lostConsoleTextIsNoSuccess() throws {
+        let folder = try TemporaryFolder()
+        // 64 KB of firmware: MOV DX,3F8h; MOV AL,'O'; OUT DX,AL; OUT 0F4h,AL.
+        var rom = [UInt8](repeating: 0, count: 65536)
+        rom.replaceSubrange(0xFFF0..<0xFFF8, with: [0xBA, 0xF8, 0x03, 0xB0, 0x4F, 0xEE, 0xE6, 0xF4])
+        let firmware = try folder.file("rom", rom)
+        #expect(try CommandRun(["run", "--firmware", firmware]).output == "O")
+        for expectation in [[], ["--expect", "debug-exit"]] {
+            let run = try CommandRun(["run", "--firmware", firmware] + expectation, outputPath: "/dev/full")
+            #expect(run.code == 28)
+            let sentence = "standard output could not be written (No space left on device)"
+            #expect(run.errors.contains(sentence) && run.errors.split(separator: "\n").count == 1, "\(run.errors)")
+        }
+    }
+
     @Test func qemuSpellingsAreAccepted() throws {
         let folder = try TemporaryFolder()
         let text = try folder.file("text", Array("hello".utf8))

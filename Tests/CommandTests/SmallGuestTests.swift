@@ -69,7 +69,9 @@ struct SmallGuestTests {
             Issue.record("scripts/build-guests: \(failure)")
             return
         }
-        let run = try CommandRun(["run", "--stdin", "none", "--timeout", "120"] + guest.arguments + machine)
+        // Both engines, compared on the way and at the end.
+        let engines = ["--engine", "both", "--check-every", "1000003", "--memory", "32M"]
+        let run = try CommandRun(["run", "--stdin", "none", "--timeout", "120"] + engines + guest.arguments + machine)
         let lines = run.output.split(separator: "\n")
         let unexpected = lines.filter { !$0.hasPrefix("ok ") && !$0.hasPrefix("skip ") }
         if guest.ending == nil {

@@ -33,6 +33,8 @@ struct Case {
     var setting: Setting
     /// The code pages may be written in the program's windows.
     var codeIsWritable = false
+    /// A sink is attached, and what it gets is compared too.
+    var watchesEvents = false
     /// Counts after which the run ends in any case.
     var limit: UInt64 = 3000
     /// How often a block is executed before it is translated.

@@ -23,6 +23,7 @@ enum CaseText {
             "entry \(hex(test.entry))",
         ]
         if test.codeIsWritable { lines.append("writable") }
+        if test.watchesEvents { lines.append("events") }
         for (number, value) in test.registers.enumerated() where value != 0 {
             lines.append("reg \(number) \(hex(value))")
         }
@@ -71,6 +72,10 @@ enum CaseText {
     private static func apply(_ word: String, _ rest: [String], _ test: inout Case) -> Bool {
         if word == "writable", rest.isEmpty {
             test.codeIsWritable = true
+            return true
+        }
+        if word == "events", rest.isEmpty {
+            test.watchesEvents = true
             return true
         }
         guard let first = rest.first else { return false }

@@ -29,7 +29,7 @@ struct Comparer {
         let isEqual =
             interpreter.state == translator.state && interpreter.clock.count == translator.clock.count
             && interpreter.timer == translator.timer && interpreter.digest == translator.digest
-            && interpreter.memoryEquals(translator, all: all)
+            && interpreter.memoryEquals(translator, all: all) && eventsAreEqual
         return isEqual ? nil : differences(count)
     }
 
@@ -65,6 +65,13 @@ struct Comparer {
         }
     }
 
+    private var eventsAreEqual: Bool {
+        guard let mine = interpreter.recorder, let others = translator.recorder else { return true }
+        interpreter.processor.flushEvents()
+        translator.processor.flushEvents()
+        return mine.equals(others)
+    }
+
     private func differences(_ count: UInt64) -> [String] {
         func place(_ world: World) -> String {
             "\(world.state) at count \(world.clock.count), rip \(hex(world.processor.cpu.pointee.rip))"
@@ -73,6 +80,11 @@ struct Comparer {
         let fields = FieldDifference.between(
             { self.interpreter.processor.archive($0) }, { self.translator.processor.archive($0) })
         for field in fields.prefix(20) { lines.append(text(field)) }
+        if let mine = interpreter.recorder, let others = translator.recorder,
+            let difference = mine.firstDifference(others)
+        {
+            lines.append(difference)
+        }
         let differing = (0..<Physical.memory).lazy.filter { self.interpreter.byte($0) != self.translator.byte($0) }
         for address in differing.prefix(16) {
             lines.append(

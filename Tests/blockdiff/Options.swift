@@ -1,4 +1,5 @@
 import Glibc
+import VMM
 
 /// What to run.
 struct Options {
@@ -10,6 +11,8 @@ struct Options {
     var shard = 0
     var shards = 1
     var caseFiles: [String] = []
+    /// A bug for the translator to have.
+    var bug: TranslatorBug?
     var printsProgram = false
     /// Print each instruction of a case from a file.
     var traces = false
@@ -37,6 +40,12 @@ struct Options {
             case "--setting":
                 guard let setting = Setting(rawValue: value()) else { usage() }
                 options.setting = setting
+            case "--bug":
+                guard let bug = TranslatorBug(rawValue: value()) else { usage() }
+                options.bug = bug
+            case "--list-bugs":
+                for bug in TranslatorBug.allCases { print(bug.rawValue) }
+                exit(0)
             case "--shard":
                 let parts = value().split(separator: "/").compactMap { Int($0) }
                 guard parts.count == 2, parts[1] > 0 else { usage() }
@@ -56,7 +65,7 @@ struct Options {
         print(
             """
             usage: blockdiff [--seed N] [--blocks N] [--setting NAME] [--shard I/N] [--failures N] [--no-shrink]
-                             [--program N [--print]] [--file CASE [--trace]]…
+                             [--program N [--print]] [--file CASE [--trace]]… [--bug NAME | --list-bugs]
             Runs random programs in the interpreter and in the translator, and on the host CPU those that it can run,
             and compares the states. Settings: \(Setting.allCases.map(\.rawValue).joined(separator: ", ")).
             """)

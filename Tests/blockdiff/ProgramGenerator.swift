@@ -45,6 +45,7 @@ final class ProgramGenerator {
     private func chooseStart() {
         program.gapSeed = random.next()
         program.test.codeIsWritable = random.chance(65)
+        program.test.watchesEvents = !forHost && random.chance(20)
         program.test.stateSeed = random.next()
         program.test.threshold = UInt16(random.pick([0, 0, 0, 1, 2, 5]))
         program.test.fuel = UInt64(5 + random.below(random.chance(20) ? 150 : 45))

@@ -12,7 +12,7 @@ final class Runner {
 
     init(_ options: Options) {
         self.options = options
-        comparer = Comparer(interpreter: World(.interpreter), translator: World(.translator))
+        comparer = Comparer(interpreter: World(.interpreter), translator: World(.translator, bug: options.bug))
         pools = [.bits64: FormPool(.bits64), .bits32: FormPool(.bits32)]
     }
 

@@ -40,6 +40,7 @@ struct Shrinker {
             if best.test.fuel > 1, attempt({ $0.test.fuel /= 2 }) { progress = true }
             if best.test.threshold > 0, attempt({ $0.test.threshold = 0 }) { progress = true }
             if best.test.codeIsWritable, attempt({ $0.test.codeIsWritable = false }) { progress = true }
+            if best.test.watchesEvents, attempt({ $0.test.watchesEvents = false }) { progress = true }
             if best.test.stateSeed != 0, attempt({ $0.test.stateSeed = 0 }) { progress = true }
             if best.blocks.contains(where: { $0.items.contains { $0.alternate != nil } }),
                 attempt({ $0.dropAlternates() })

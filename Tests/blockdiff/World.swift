@@ -30,6 +30,39 @@ final class TestDevice: PortDevice, MMIODevice {
     }
 }
 
+/// Keeps the events of a case.
+final class EventRecorder: EventSink {
+    private(set) var events: [EventRecord] = []
+    private static let most = 50_000
+
+    func receive(_ new: UnsafeBufferPointer<EventRecord>) {
+        if events.count < Self.most { events += new }
+    }
+
+    /// The first event in which two recorders differ, as text.
+    func firstDifference(_ other: EventRecorder) -> String? {
+        for index in 0..<max(events.count, other.events.count) {
+            let mine = index < events.count ? Self.text(events[index]) : "none"
+            let others = index < other.events.count ? Self.text(other.events[index]) : "none"
+            if mine != others { return "event \(index): \(mine), \(others)" }
+        }
+        return nil
+    }
+
+    func equals(_ other: EventRecorder) -> Bool {
+        guard events.count == other.events.count else { return false }
+        return events.withUnsafeBytes { mine in
+            other.events.withUnsafeBytes { memcmp(mine.baseAddress ?? $0.baseAddress!, $0.baseAddress!, $0.count) == 0 }
+        }
+    }
+
+    private static func text(_ event: EventRecord) -> String {
+        let kind = EventKind(rawValue: event.kind).map { "\($0)" } ?? "\(event.kind)"
+        let numbers = [event.address, event.operand, event.value].map { hex($0) }.joined(separator: " ")
+        return "\(kind) at \(event.count) \(numbers) ring \(event.ring) size \(event.size) detail \(hex(event.detail))"
+    }
+}
+
 /// A processor with memory and a device, for one engine. Runs one case after the other, each from the same start.
 final class World {
     let processor: Processor
@@ -46,17 +79,20 @@ final class World {
     private static let model = testedModel
     private var kernels: [Setting: KernelImage] = [:]
     private var a20 = true
+    /// What receives the events of a case that watches them.
+    private(set) var recorder: EventRecorder?
 
     /// How a run goes on.
     enum State: Equatable { case running, ended, halted, shutdown, unsupported, stuck }
     private(set) var state = State.running
 
-    init(_ engine: Engine) {
+    init(_ engine: Engine, bug: TranslatorBug? = nil) {
         self.engine = engine
         let ports = PortBus()
         let mmio = MMIOBus()
         processor = Processor(
-            memory: memory, ports: ports, mmio: mmio, clock: clock, model: Self.model, engine: engine)
+            memory: memory, ports: ports, mmio: mmio, clock: clock, model: Self.model, engine: engine,
+            bug: bug)
         ram = memory.ramBytes.baseAddress!
         ports.attach(device, TestDevice.ports, width: 4)
         mmio.map(device, Physical.device..<Physical.device + pageSize)
@@ -87,6 +123,7 @@ final class World {
 
     /// Puts everything as it is before the case runs.
     func load(_ test: Case) {
+        if recorder != nil { processor.attach(nil) }
         if !a20 { processor.setA20(true) }
         a20 = true
         loadMemory(test)
@@ -100,6 +137,8 @@ final class World {
         processor.cpu.updateMode()
         processor.pagingChanged()
         processor.modeChanged()
+        recorder = test.watchesEvents ? EventRecorder() : nil
+        if recorder != nil { processor.attach(recorder) }
         processor.clearEventCounts()
     }
 

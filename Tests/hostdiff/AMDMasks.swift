@@ -37,6 +37,14 @@ struct AMDMasks {
         mayProtect = decoder.mnemonic == ZYDIS_MNEMONIC_SYSEXIT && AMDMasks.hostIsVirtual
     }
 
+    /// VMCALL and VMMCALL, also with prefixes that make them undefined: hypervisors take their #UD for a call.
+    static func callsHypervisor(_ bytes: [UInt8]) -> Bool {
+        guard hostIsAMD && hostIsVirtual, let escape = bytes.firstIndex(of: 0x0f), bytes.count > escape + 2 else {
+            return false
+        }
+        return bytes[escape + 1] == 0x01 && [0xc1, 0xd9].contains(bytes[escape + 2])
+    }
+
     /// Of FS or GS, if a memory operand is in one.
     private static func base(_ decoder: Decoder, _ test: TestCase) -> UInt64? {
         for index in 0..<decoder.operandCount where decoder.operands[index].isMemory {

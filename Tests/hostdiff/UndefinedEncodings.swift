@@ -63,6 +63,7 @@ final class UndefinedEncodings {
             if isKernelEntry || isEscape || isExtension { continue }
             bytes.append(opcode)
             for _ in 0..<8 { bytes.append(UInt8(random.below(256))) }
+            if AMDMasks.callsHypervisor(bytes) { continue }
             if decoder.rejects(bytes) && !decodes(bytes) { return bytes }
         }
         return nil

@@ -119,6 +119,7 @@ struct CPUState {
     uint64_t flags;        // the other RFLAGS bits: TF, IF, DF, IOPL, NT, RF, VM, AC, VIF, VIP, ID
     uint64_t linearMask;   // of linear addresses: 32 or 64 ones
     uint64_t stackMask;    // of RSP: 16, 32 or 64 ones
+    uint64_t stackBase;    // what RSP is relative to: the base of SS, or 0 in 64-bit code
     DataCacheEntry *dataCache; // CPU_DATA_CACHE_ENTRIES entries of the current privilege, owned by the Processor
     SegmentRegister segments[8]; // ES CS SS DS FS GS LDTR TR
 
@@ -132,6 +133,7 @@ struct CPUState {
     uint64_t sysenterCS, sysenterESP, sysenterEIP;
     uint64_t tscOffset, tscAux, pat, apicBase, miscEnable, smbase;
     uint64_t syscfg, hwcr;  // AMD's own
+    uint64_t performance[8]; // AMD's PerfEvtSel0-3 and PerfCtr0-3
     uint64_t mtrrDefaultType, mtrrFixed[11], mtrrVariable[16];
 
     X87Register fpr[8];    // physical registers R0-R7
@@ -171,6 +173,7 @@ struct CPUState {
     // Arithmetic flags as translated code leaves them: LAHF's byte in bits 8-15 (bit 9 always set), OF in bit 0; 0 while
     // `flagResult` and `flagCarries` have them. Always 0 outside translated code.
     uint16_t hostFlags;
+    uint64_t groupAddress;          // host address of the accesses that translated code probed for together
     uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
 };
 
@@ -181,8 +184,9 @@ enum : int {
     CPU_REGION_USER_CACHE = CPU_REGION_SUPERVISOR_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
     CPU_REGION_DISABLED_CACHE = CPU_REGION_USER_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
     CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + CPU_DATA_CACHE_ENTRIES * 32,  // 512 pairs of flagResult and flagCarries
-    CPU_REGION_JUMP_CACHE = CPU_REGION_FLAGS + 512 * 16,       // 8,192 JumpCacheEntry
-    CPU_REGION_SIZE = CPU_REGION_JUMP_CACHE + 8192 * 16,
+    CPU_JUMP_CACHE_ENTRIES = 16384,
+    CPU_REGION_JUMP_CACHE = CPU_REGION_FLAGS + 512 * 16,
+    CPU_REGION_SIZE = CPU_REGION_JUMP_CACHE + CPU_JUMP_CACHE_ENTRIES * 16,
 };
 
 /// Where translated code for one target of a branch begins.
@@ -213,6 +217,7 @@ static inline uint64_t *cpu_dr(CPUState *cpu, int index) { return &cpu->dr[index
 static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr[index & 3]; }
 static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
+static inline uint64_t *cpu_performance(CPUState *cpu, int index) { return &cpu->performance[index & 7]; }
 static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 127]; }
 
 /// An operation with all operand fields zero. `place` stands in for the operand pointer until one is set.

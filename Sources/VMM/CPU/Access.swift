@@ -193,7 +193,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return false
             }
         }
-        let linear = (offset &+ pointee.segments.2.base) & pointee.linearMask
+        let linear = (offset &+ pointee.stackBase) & pointee.linearMask
         guard write(value, linear: linear, op, stack: true) else { return false }
         setGPR(Register.rsp, (rsp & ~mask) | offset)
         return true
@@ -209,7 +209,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
                 return nil
             }
         }
-        let linear = (offset &+ pointee.segments.2.base) & pointee.linearMask
+        let linear = (offset &+ pointee.stackBase) & pointee.linearMask
         return read(T.self, linear: linear, op, stack: true)
     }
 

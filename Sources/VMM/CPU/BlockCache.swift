@@ -45,8 +45,8 @@ final class BlockCache {
     private let codeMap: CodeMap
     private let frameCount: Int
     private var used = 1
-    /// What has code for some of the blocks.
-    var translator: Translator?
+    /// What has code for some of the blocks: the processor's.
+    unowned(unsafe) var translator: Translator?
     /// Blocks decoded so far, for statistics.
     private(set) var built: UInt64 = 0
 
@@ -215,6 +215,8 @@ final class BlockCache {
         let second = Int(dead.pointee.secondPage / pageSize)
         if dead.pointee.secondPage != ~0 && second < frameCount && second != frame { unlinkFrame(slot, second) }
         dead.pointee.isAlive = false
+        // A repeated instruction of the block is begun again by its new bytes.
+        cpu.pointee.deadline = 0
         if dead.pointee.code != 0 { translator?.unlink(dead) }
         let head = BlockCache.head(dead)
         head.pointee.handler = { _, _ in nil }

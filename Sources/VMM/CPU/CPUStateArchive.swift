@@ -89,6 +89,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         archive.field("smbase", &pointee.smbase)
         archive.field("syscfg", &pointee.syscfg)
         archive.field("hwcr", &pointee.hwcr)
+        memory("performance", &pointee.performance, archive)
         archive.field("mtrrDefaultType", &pointee.mtrrDefaultType)
         memory("mtrrFixed", &pointee.mtrrFixed, archive)
         memory("mtrrVariable", &pointee.mtrrVariable, archive)

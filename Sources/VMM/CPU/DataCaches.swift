@@ -70,8 +70,10 @@ final class DataCaches {
             user[index] = DataCaches.none(index)
             return
         }
+        // The pieces of a large page, up to 4 MB, have successive indices.
         let words = pieces + (slot - TLB.smallEntries) * DataCaches.words
-        for word in 0..<DataCaches.words where words[word] != 0 {
+        let first = DataCaches.index(entry.tag) / 64
+        for word in first..<min(first + 1024 / 64, DataCaches.words) where words[word] != 0 {
             var bits = words[word]
             words[word] = 0
             while bits != 0 {

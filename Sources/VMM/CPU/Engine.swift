@@ -10,16 +10,16 @@ package enum Engine: String, CaseIterable {
 extension Processor {
     /// How often a block is entered before it is translated.
     package var translationThreshold: UInt16 {
-        get { blocks.translator?.threshold ?? 0 }
-        set { blocks.translator?.threshold = newValue }
+        get { translator?.threshold ?? 0 }
+        set { translator?.threshold = newValue }
     }
 
     /// Whether the host gave memory for translated code, so that the translator does translate.
-    package var translates: Bool { blocks.translator != nil }
+    package var translates: Bool { translator != nil }
 
     /// Blocks decoded so far.
     package var decodedBlocks: UInt64 { blocks.built }
 
     /// Blocks translated so far.
-    package var translatedBlocks: UInt64 { blocks.translator?.translated ?? 0 }
+    package var translatedBlocks: UInt64 { translator?.translated ?? 0 }
 }

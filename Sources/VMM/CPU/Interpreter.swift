@@ -85,7 +85,6 @@ extension Processor {
         defer { clock.count = cpu.pointee.count }
         cpu.pointee.count = clock.count
         stopRequested = false
-        let translator = blocks.translator
         while true {
             cpu.restorePatched()
             cpu.pointee.position = cpu.pointee.count
@@ -322,6 +321,8 @@ extension Processor {
     func crossingBlockHolds(_ head: OperationPointer) -> Bool {
         let block = BlockCache.block(ofHead: head)
         guard block.pointee.secondPage != ~0 else { return true }
+        cpu.pointee.position = cpu.pointee.count
+        clock.count = cpu.pointee.count
         let linear = cpu.linearRIP
         let next = ((linear & pageMask) &+ pageSize) & (cpu.is64Bit ? ~0 : 0xffff_ffff)
         guard limitAllows(codeAt: cpu.pointee.rip &+ pageSize &- (linear & ~pageMask)) else { return false }

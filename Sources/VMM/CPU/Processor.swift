@@ -30,6 +30,8 @@ package final class Processor: Archivable {
     var fetchTLB = TLB()
     let dataCaches: DataCaches
     let blocks: BlockCache
+    /// Nil with the interpreter, or where the host gives no executable memory.
+    let translator: Translator?
     var builder: BlockBuilder
 
     /// Physical addresses are cut to this: the model's width, without bit 20 while A20 is masked.
@@ -62,7 +64,7 @@ package final class Processor: Archivable {
 
     package init(
         memory: GuestMemory, ports: PortBus, mmio: MMIOBus, clock: VirtualClock, model: CPUModel,
-        engine: Engine = .interpreter
+        engine: Engine = .interpreter, bug: TranslatorBug? = nil
     ) {
         self.engine = engine
         self.memory = memory
@@ -76,16 +78,15 @@ package final class Processor: Archivable {
         dataCaches = DataCaches(region: state)
         blocks = BlockCache(frameCount: Int(memory.size / pageSize))
         builder = BlockBuilder(model: model, state: cpu)
+        translator = engine == .translator ? Translator(cpu: cpu, blocks: blocks, memory: memory, bug: bug) : nil
         cpu.pointee.physicalMask = (1 << model.physicalAddressBits) - 1
         cpu.pointee.fetchEntries = fetchTLB.entries
         cpu.pointee.blockBuckets = blocks.hash
         cpu.pointee.blockArena = blocks.arena
         cpu.pointee.processor = Unmanaged.passUnretained(self).toOpaque()
         cpu.pointee.dataCache = dataCaches.supervisor
-        if engine == .translator {
-            blocks.translator = Translator(cpu: cpu, blocks: blocks, memory: memory)
-            blocks.translator?.countsNanoseconds = clock.instructionsPerMicrosecond == 1000
-        }
+        blocks.translator = translator
+        translator?.countsNanoseconds = clock.instructionsPerMicrosecond == 1000
         memory.onCodeWrite = { [unowned self] address, count in codeWritten(address, count) }
         memory.onMapChange = { [unowned self] range in
             blocks.invalidate(pages: range, cpu)
@@ -141,7 +142,7 @@ package final class Processor: Archivable {
         guard enabled != a20Enabled else { return }
         a20Enabled = enabled
         physicalMask = ((1 << model.physicalAddressBits) - 1) & (enabled ? ~0 : ~(1 << 20))
-        blocks.translator?.isStale = true
+        translator?.isStale = true
         mapChanged()
     }
 
@@ -198,7 +199,7 @@ package final class Processor: Archivable {
 
     /// An entry of the fetch TLB goes: what was proved by it must be looked up again.
     func forgetFetch(_ slot: Int, _ entry: TLBEntry) {
-        guard entry.tag != 0, blocks.translator != nil else { return }
+        guard entry.tag != 0, let translator, !translator.has(.stalePage) else { return }
         if slot < TLB.smallEntries { JumpCache.drop(page: entry.tag, cpu) } else { JumpCache.clear(cpu) }
     }
 

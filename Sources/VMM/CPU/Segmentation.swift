@@ -49,10 +49,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         pointee.mode = mode
         pointee.linearMask = is64 ? ~0 : 0xffff_ffff
         pointee.stackMask = is64 ? ~0 : mode & ModeKey.stack32 != 0 ? 0xffff_ffff : 0xffff
+        pointee.stackBase = is64 ? 0 : pointee.segments.2.base
         processor.modeChanged()
     }
 
-    /// Linear address of the next instruction, valid between blocks.
+    /// Linear address of the next instruction between blocks, and of the running one in what it reports.
     package var nextLinearAddress: UInt64 { linearRIP }
 
     private func isFlat(_ mode: UInt32) -> Bool {

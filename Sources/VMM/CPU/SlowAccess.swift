@@ -74,9 +74,10 @@ extension Processor {
         var count: Int
     }
 
-    /// Makes the position exact for whatever the access reports or a device reads.
+    /// Makes the position and RIP exact for whatever the access reports or a device reads.
     private func enter(_ op: OperationPointer) {
         let position = cpu.count(before: op)
+        cpu.pointee.rip = cpu.rip(of: op)
         cpu.pointee.position = position
         clock.count = position
     }
@@ -132,10 +133,10 @@ extension Processor {
 
     /// Has the page of `linear` in the private cache for `op`, which accesses it next.
     /// - Returns: false, with no fault recorded, if it cannot be there.
-    func fillDataCache(_ linear: UInt64, write: Bool, _ op: OperationPointer) -> Bool {
+    func fillDataCache(_ linear: UInt64, _ kind: AccessKind, _ op: OperationPointer) -> Bool {
         guard !cpu.is64Bit || isCanonical(linear) else { return false }
         enter(op)
-        guard let physical = translate(linear, write ? [.write] : [], cpl: cpu.pointee.cpl) else {
+        guard let physical = translate(linear, kind, cpl: cpu.pointee.cpl) else {
             // The operation meets it again.
             cpu.pointee.pending &= ~PendingFlags.fault
             return false
@@ -143,7 +144,7 @@ extension Processor {
         if cpu.pointee.events != nil { touch(physical) }
         fillCache(linear, physical, cpl: cpu.pointee.cpl)
         let entry = cpu.pointee.dataCache[DataCaches.index(linear)]
-        return (write ? entry.writeTag : entry.readTag) == linear & pageMask
+        return (kind.contains(.write) ? entry.writeTag : entry.readTag) == linear & pageMask
     }
 
     /// Mirrors the TLB entry that now translates `linear` in the private cache, with the rights it gives there.
@@ -214,11 +215,9 @@ extension Processor {
                 value = mmio.read(address, size: size)
                 memcpyIn(bytes, value, done, size)
             }
-            let rip = op.map { cpu.rip(of: $0) } ?? cpu.pointee.rip
             cpu.emit(
-                write ? .mmioWrite : .mmioRead,
-                address: cpu.is64Bit ? rip : (cpu.pointee.segments.1.base &+ rip) & 0xffff_ffff, operand: address,
-                value: value, size: UInt8(size))
+                write ? .mmioWrite : .mmioRead, address: cpu.nextLinearAddress, operand: address, value: value,
+                size: UInt8(size))
             done += size
         }
         if let op { cpu.leaveBlock(after: op) }

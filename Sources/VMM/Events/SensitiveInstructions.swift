@@ -111,6 +111,7 @@ enum SensitiveInstructions {
         let kind = op.pointee.kind
         let position = cpu.count(before: op)
         cpu.pointee.position = position
+        cpu.pointee.rip = cpu.rip(of: op)
         if isPort(kind), op.pointee.displacement & movesString != 0 { return reportStringIO(cpu, op, position) }
         guard cpu.pointee.events != nil else {
             let next = inner(cpu, op)
@@ -118,7 +119,7 @@ enum SensitiveInstructions {
             return next
         }
         let ring = cpu.pointee.cpl
-        let address = (cpu.pointee.segments.1.base &+ cpu.rip(of: op)) & cpu.pointee.linearMask
+        let address = cpu.nextLinearAddress
         let operand = operandBefore(cpu, op)
         let next = inner(cpu, op)
         if happened(cpu) {
@@ -143,7 +144,7 @@ enum SensitiveInstructions {
     /// INS and OUTS: one event for all the elements that were moved, with the bytes behind it.
     @inline(never) private static func reportStringIO(_ cpu: CPU, _ op: OperationPointer, _ position: UInt64) -> Next {
         let ring = cpu.pointee.cpl
-        let address = (cpu.pointee.segments.1.base &+ cpu.rip(of: op)) & cpu.pointee.linearMask
+        let address = cpu.nextLinearAddress
         let port = cpu.gpr(Register.rdx) & 0xffff
         let left = cpu.gpr(Register.rcx)
         let processor = cpu.processor

@@ -97,7 +97,7 @@ extension Processor {
     private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8) {
         cpu.append(
             EventRecord(
-                count: cpu.pointee.position, address: cpu.pointee.blockRIP, operand: operand, value: value,
+                count: cpu.pointee.position, address: cpu.nextLinearAddress, operand: operand, value: value,
                 kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: 0))
     }
 }

@@ -19,6 +19,7 @@ package enum MSR {
     package static let fsBase: UInt32 = 0xc000_0100, gsBase: UInt32 = 0xc000_0101, kernelGSBase: UInt32 = 0xc000_0102
     package static let tscAux: UInt32 = 0xc000_0103
     // AMD's own.
+    package static let performanceSelect: UInt32 = 0xc001_0000, performanceCounter: UInt32 = 0xc001_0004
     package static let syscfg: UInt32 = 0xc001_0010, hwcr: UInt32 = 0xc001_0015, ioRangeBase: UInt32 = 0xc001_0016
     package static let ioRangeMask: UInt32 = 0xc001_0019, topOfMemory: UInt32 = 0xc001_001a
     package static let topOfMemory2: UInt32 = 0xc001_001d, northbridge: UInt32 = 0xc001_001f
@@ -109,6 +110,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case MSR.syscfg: pointee.syscfg
         case MSR.hwcr: pointee.hwcr
         case MSR.smbase: pointee.smbase
+        case MSR.performanceSelect..<MSR.performanceCounter + 4:
+            cpu_performance(self, Int32(address - MSR.performanceSelect)).pointee
         case MSR.ioRangeBase...MSR.ioRangeMask, MSR.topOfMemory, MSR.topOfMemory2, MSR.northbridge,
             MSR.interruptPending, MSR.smmAddress, MSR.smmMask:
             0
@@ -244,6 +247,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         case MSR.syscfg: pointee.syscfg = value
         case MSR.hwcr: pointee.hwcr = value
         case MSR.smbase: pointee.smbase = value & 0xffff_ffff
+        // The counters keep what is written to them and count nothing. They are 48 bits wide.
+        case MSR.performanceSelect..<MSR.performanceCounter:
+            cpu_performance(self, Int32(address - MSR.performanceSelect)).pointee = value & 0xffff_ffff
+        case MSR.performanceCounter..<MSR.performanceCounter + 4:
+            cpu_performance(self, Int32(address - MSR.performanceSelect)).pointee = value & 0xffff_ffff_ffff
         default: return amdRegister(address) != nil
         }
         return true

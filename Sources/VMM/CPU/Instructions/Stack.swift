@@ -95,7 +95,7 @@ private func stackAddress(_ cpu: CPU, _ op: OperationPointer, _ offset: UInt64, 
     if op.pointee.flags & OperationFlags.checkStack != 0 {
         guard cpu.checkSegment(SegmentIndex.ss, offset: offset, size: size, write: write, op) else { return nil }
     }
-    return (offset &+ (cpu.is64Bit ? 0 : cpu.pointee.segments.2.base)) & cpu.pointee.linearMask
+    return (offset &+ cpu.pointee.stackBase) & cpu.pointee.linearMask
 }
 
 /// LEAVE: RSP from RBP, then POP RBP.

@@ -48,7 +48,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         _ op: OperationPointer, bulk: (UInt64) -> UInt64 = { _ in 0 }, _ iteration: () -> Bool?
     ) -> Next {
         let repeats = OperationFlags.rep | OperationFlags.repne
-        guard op.pointee.flags & repeats != 0 else { return iteration() == nil ? nil : op + 1 }
+        guard op.pointee.flags & repeats != 0 else {
+            guard iteration() != nil else { return nil }
+            return pointee.count <= pointee.deadline ? op + 1 : leave(after: op)
+        }
         var left = gpr(Register.rcx) & op.pointee.addressMask
         guard left != 0 else { return op + 1 }
         while true {

@@ -65,10 +65,10 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// The counters exist and stand still.
     fileprivate func readPerformanceCounter(_ op: OperationPointer) -> Next {
-        guard pointee.cr4 & CR4.pce != 0 || pointee.cpl == 0,
-            gpr(Register.rcx, as: UInt32.self) < processor.model.performanceCounters
+        let index = gpr(Register.rcx, as: UInt32.self)
+        guard pointee.cr4 & CR4.pce != 0 || pointee.cpl == 0, index < processor.model.performanceCounters
         else { return generalProtection(at: op) }
-        setEDXEAX(0)
+        setEDXEAX(processor.model.vendor == .amd ? cpu_performance(self, 4 + Int32(index)).pointee : 0)
         return op + 1
     }
 

@@ -13,7 +13,7 @@ extension Translator {
         let isRotation = instruction.code < 4
         let keepsOthers = isRotation && instruction.liveAfter & ~instruction.writes != 0
         if instruction.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: true)
             let place = keepAddress(if: keepsOthers)
             if keepsOthers { loadFlags() }
@@ -57,7 +57,7 @@ extension Translator {
             return
         }
         let mask: Int32 = size == 8 ? 63 : 31
-        hot.test(.register(.rcx), size: 1, constant: mask)
+        hot.test(.register(.rcx), size: 1, constant: has(.shiftByZero) ? -1 : mask)
         let isZero = hot.jump(if: Condition.equal)
         if current.code == 5 { overflowOfShiftRight(place, mask) }
         switch current.code {
@@ -128,7 +128,7 @@ extension Translator {
         guard case .register(let destination) = instruction.destination else { return }
         var source = memoryOperand
         if instruction.source.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: false)
         } else if case .register(let number) = instruction.source {
             source = operand(number)
@@ -180,7 +180,7 @@ extension Translator {
     /// The explicit operand of MUL or DIV, out of the way of RAX and RDX.
     private func loadFactor() -> Emitter.Operand {
         if current.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: current.size, write: false)
             hot.load(.second, size: current.size, memoryOperand)
             return .register(.second)
@@ -230,7 +230,7 @@ extension Translator {
         let instruction = current
         let keepsOthers = instruction.liveAfter & ~RFlags.cf != 0
         if instruction.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: instruction.code != 4)
             bitTest(keepAddress(if: keepsOthers))
         } else if case .register(let destination) = instruction.destination {
@@ -274,7 +274,7 @@ extension Translator {
         let size = instruction.size
         guard case .register(let destination) = instruction.destination else { return }
         if instruction.source.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: false)
             hot.load(.second, size: size, memoryOperand)
         } else if case .register(let number) = instruction.source {
@@ -309,7 +309,7 @@ extension Translator {
             write(destination, size: size, .rax)
             return
         }
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: size, write: true)
         hot.load(.second, size: size, memoryOperand)
         hot.store(memoryOperand, size: size, value(source, in: .first))
@@ -328,7 +328,7 @@ extension Translator {
             hot.arithmetic(ArithmeticNumber.add, .rax, size: size, .register(.first))
             write(destination, size: size, .rax)
         } else {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: true)
             change(source, in: .second) {
                 hot.instruction(map0F: true, size == 1 ? 0xc0 : 0xc1, size: size, reg: $0.number, memoryOperand)
@@ -345,7 +345,7 @@ extension Translator {
         let rax = GuestRegisters.host[Register.rax].unsafelyUnwrapped
         let opcode: UInt8 = size == 1 ? 0xb0 : 0xb1
         if instruction.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: true)
             hot.move(.first, .address)
             hot.move(.rax, rax)

@@ -44,7 +44,7 @@ extension Translator {
             exit.site.lead(to: hot.place)
             flags = exit.flags
             saveFlags()
-            if exit.refund > 0 {
+            if exit.refund > 0 && !has(.refund) {
                 hot.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(exit.refund))
             }
             emitJump(to: exit.rip)
@@ -66,7 +66,7 @@ extension Translator {
 
     /// Goes to `rip`, with flags in memory and the count exact.
     private func emitJump(to rip: UInt64) {
-        if rip & pageMask == block.pointee.rip & pageMask {
+        if rip & pageMask == block.pointee.rip & pageMask || has(.linkAcrossPages) {
             let site = hot.jump()
             site.lead(to: cold.place)
             emitStub(addExit(to: rip, site: site))
@@ -79,6 +79,7 @@ extension Translator {
         hot.arithmetic(
             ArithmeticNumber.cmp, .state(entry + JumpCacheOffset.mode), size: 4,
             constant: Int32(bitPattern: block.pointee.mode))
+        if has(.targetMode) { hot.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
         let otherMode = hot.jump(if: Condition.notEqual)
         hot.load(.rax, size: 4, .state(entry + JumpCacheOffset.code))
         hot.jump(through: .register(.rax))
@@ -111,8 +112,16 @@ extension Translator {
 
     /// RAX ← host address of the stack slot below RSP.
     private func probePush() {
+        if current.group.exists { return probeGroup() }
         hot.loadAddress(.address, size: width, .memory(rsp, Int32(-width)))
-        probeLinear(size: width, write: true)
+        probeLinear(size: width, write: true, stack: true)
+    }
+
+    /// RAX ← host address of the stack slot at RSP.
+    private func probeTop() {
+        if current.group.exists { return probeGroup() }
+        hot.move(.address, rsp, size: width)
+        probeLinear(size: width, write: false, stack: true)
     }
 
     /// JMP and CALL to a register's or a memory operand's value.
@@ -124,63 +133,87 @@ extension Translator {
         } else if case .register(let number) = current.destination {
             hot.load(.rax, size: width, operand(number))
         }
-        probeJumpCache()
-        if current.form == .callIndirect { emitPushOfNextRIP() }
+        let missing = probeJumpCache()
+        if current.form == .callIndirect {
+            misses += missing
+            emitPushOfNextRIP()
+        } else {
+            emitExit(missing)
+        }
         hot.jump(through: .register(.second))
+    }
+
+    /// Leaves for the RIP in RAX, having dropped `bytes` from the stack; one that is not canonical is the handler's.
+    private func emitExit(_ sites: [JumpSite], dropping bytes: Int32 = 0) {
+        for site in sites { site.lead(to: cold.place) }
+        if is64 {
+            cold.move(.first, .rax)
+            cold.shift(4, .register(.first), by: 16)
+            cold.shift(7, .register(.first), by: 16)
+            cold.arithmetic(ArithmeticNumber.cmp, .first, .register(.rax))
+            misses.append(cold.jump(if: Condition.notEqual))
+        }
+        cold.store(.state(StateOffset.rip), .rax)
+        if bytes != 0 { cold.loadAddress(rsp, size: width, .memory(rsp, bytes)) }
+        emitStub(Self.exitToRIP)
     }
 
     func emitReturn() {
         loseHostFlags(live: RFlags.arithmetic)
-        hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false)
+        probeTop()
         hot.load(.rax, size: width, memoryOperand)
-        probeJumpCache()
-        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width) + Int32(current.immediate)))
+        let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
+        emitExit(probeJumpCache(), dropping: bytes)
+        hot.loadAddress(rsp, size: width, .memory(rsp, bytes))
         hot.jump(through: .register(.second))
     }
 
-    /// R14 ← the code of the block at the RIP in RAX; if it is not at hand, the branch is done by its handler. RDX is lost.
-    private func probeJumpCache() {
+    /// R14 ← the code of the block at the RIP in RAX. RDX is lost.
+    /// - Returns: the jumps that are taken if it is not at hand.
+    private func probeJumpCache() -> [JumpSite] {
         let table = StateOffset.jumpCache
         hot.move(.first, .rax, size: 4)
-        hot.shift(5, .register(.first), size: 4, by: 6)
+        hot.shift(5, .register(.first), size: 4, by: JumpCache.shift)
         hot.move(.second, .rax, size: 4)
-        hot.arithmetic(ArithmeticNumber.and, .register(.second), size: 4, constant: 63)
+        hot.arithmetic(ArithmeticNumber.and, .register(.second), size: 4, constant: Int32(JumpCache.mask))
         hot.arithmetic(ArithmeticNumber.xor, .first, size: 4, .register(.second))
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: Int32(JumpCache.entries - 1))
         hot.shift(4, .register(.first), size: 4, by: 4)
         hot.arithmetic(ArithmeticNumber.cmp, .rax, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.rip))
-        misses.append(hot.jump(if: Condition.notEqual))
+        let otherRIP = hot.jump(if: Condition.notEqual)
         hot.arithmetic(
             ArithmeticNumber.cmp, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.mode), size: 4,
             constant: Int32(bitPattern: block.pointee.mode))
-        misses.append(hot.jump(if: Condition.notEqual))
+        if has(.targetMode) { hot.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
+        let otherMode = hot.jump(if: Condition.notEqual)
         hot.load(.second, size: 4, .indexed(.state, .first, scale: 0, table + JumpCacheOffset.code))
+        return [otherRIP, otherMode]
     }
 
     // MARK: The stack
 
     func emitPush() {
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         if current.destination.isMemory {
             probe(size: width, write: false)
             hot.load(.second, size: width, memoryOperand)
         }
-        probePush()
+        if has(.pushOrder) { hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width))) }
+        if has(.pushOrder) { hot.move(.address, rsp, size: width) }
+        if has(.pushOrder) { probeLinear(size: width, write: true, stack: true) } else { probePush() }
         switch current.destination {
         case .immediate:
             hot.store(memoryOperand, size: width, constant: Int32(truncatingIfNeeded: current.immediate))
         case .register(let number): hot.store(memoryOperand, size: width, value(number, in: .second))
         default: hot.store(memoryOperand, size: width, .second)
         }
-        hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+        if !has(.pushOrder) { hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width))) }
     }
 
     func emitPop() {
         guard case .register(let destination) = current.destination else { return }
-        loseHostFlags(live: RFlags.arithmetic)
-        hot.move(.address, rsp, size: width)
-        probeLinear(size: width, write: false)
+        prepareProbe()
+        probeTop()
         hot.load(.second, size: width, memoryOperand)
         hot.loadAddress(rsp, size: width, .memory(rsp, Int32(width)))
         write(destination, size: width, .second)
@@ -189,7 +222,7 @@ extension Translator {
     func emitLeave() {
         loseHostFlags(live: RFlags.arithmetic)
         hot.move(.address, rbp, size: width)
-        probeLinear(size: width, write: false)
+        probeLinear(size: width, write: false, stack: true)
         hot.loadAddress(rsp, size: width, .memory(rbp, Int32(width)))
         hot.load(rbp, size: width, memoryOperand)
     }

@@ -18,8 +18,8 @@ extension Translator {
     /// Makes sure that memory has the flags. AX is lost.
     func saveFlags() {
         guard !flags.inMemory else { return }
-        hot.flagsToAX(clearsAF: flags.clearsAF)
-        hot.store(.state(StateOffset.hostFlags), size: 2, .rax)
+        hot.flagsToAX(clearsAF: flags.clearsAF && !has(.auxiliaryCarry))
+        if !has(.flagSave) { hot.store(.state(StateOffset.hostFlags), size: 2, .rax) }
         // Clearing AF in AH takes an instruction that sets flags.
         if flags.clearsAF { flags.inHost = false }
         flags.inMemory = true

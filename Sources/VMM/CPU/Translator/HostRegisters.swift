@@ -62,6 +62,8 @@ enum StateOffset {
     static let flagResult = of(\.flagResult), flagCarries = of(\.flagCarries), hostFlags = of(\.hostFlags)
     static let events = of(\.events), eventCount = of(\.eventCount), eventCapacity = of(\.eventCapacity)
     static let cr4 = of(\.cr4), cpl = of(\.cpl), tscOffset = of(\.tscOffset), tscAux = of(\.tscAux)
+    static let groupAddress = of(\.groupAddress)
+    static let rip = of(\.rip)
     static let fetchEntries = of(\.fetchEntries)
     static let idleNanoseconds = of(\.idleNanoseconds)
     static let blockArena = of(\.blockArena), scratch = at(CPU_OFFSET_SCRATCH)

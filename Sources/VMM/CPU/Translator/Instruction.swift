@@ -70,16 +70,25 @@ struct GuestInstruction {
     var writes: UInt64 = 0
     /// Flags that somebody may look at after this instruction before they are written again.
     var liveAfter: UInt64 = 0
+    /// The accesses that are probed for together with this one's, and where among their bytes it is.
+    var group = ProbeGroup()
+    var groupOffset: Int32 = 0
+    /// The access is not the first of its group, so that it hits.
+    var isProbed = false
 
     init(op: OperationPointer) { self.op = op }
 
-    /// Whether the flags as they are before it can be seen if it faults, or by the handler that does it.
+    /// Whether the flags as they are before it can be seen: if it faults, by the handler that does it, or where it leads.
     var observesFlags: Bool {
         switch form {
-        case .handler, .pause, .timestamp, .divide, .push, .pop, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf: true
-        default: destination.isMemory || source.isMemory
+        case .handler, .pause, .timestamp, .divide, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf:
+            true
+        case .push, .pop: !isProbed
+        default: hasMemory && !isProbed
         }
     }
+
+
 
     var hasMemory: Bool { destination.isMemory || source.isMemory }
 }
@@ -87,13 +96,15 @@ struct GuestInstruction {
 /// Which flags are looked at later: translated code keeps only those (the others may be anything).
 enum FlagLiveness {
     /// Fills `liveAfter` of `count` instructions. At the end of a block all flags are live.
-    static func analyze(_ instructions: UnsafeMutablePointer<GuestInstruction>, count: Int) {
-        var live = RFlags.arithmetic
+    static func analyze(
+        _ instructions: UnsafeMutablePointer<GuestInstruction>, count: Int, bug: TranslatorBug? = nil
+    ) {
+        var live = bug == .flagLiveness ? 0 : RFlags.arithmetic
         for index in stride(from: count - 1, through: 0, by: -1) {
             let instruction = instructions + index
             instruction.pointee.liveAfter = live
             live =
-                instruction.pointee.observesFlags
+                instruction.pointee.observesFlags && !(bug == .flagsAtFault && instruction.pointee.hasMemory)
                 ? RFlags.arithmetic : live & ~instruction.pointee.writes | instruction.pointee.reads
         }
     }

@@ -59,7 +59,7 @@ extension Translator {
     private func emitArithmetic() {
         let instruction = current
         let number = instruction.code
-        let usesCarry = number == ArithmeticNumber.adc || number == ArithmeticNumber.sbb
+        let usesCarry = (number == ArithmeticNumber.adc || number == ArithmeticNumber.sbb) && !has(.carryIn)
         let isLogic = number == ArithmeticNumber.or || number == ArithmeticNumber.and || number == ArithmeticNumber.xor
         defer { setHostFlags(clearsAF: isLogic) }
         if instruction.hasMemory {
@@ -107,6 +107,7 @@ extension Translator {
     /// AL ← a high-byte register; flags stay.
     private func loadHigh(_ number: Int) {
         hot.load(.rax, size: 4, operand(number))
+        if has(.highByte) { return }
         // MOVZX EAX, AH
         hot.byte(0x0f)
         hot.byte(0xb6)
@@ -131,7 +132,7 @@ extension Translator {
     private func emitMemoryArithmetic(_ number: UInt8, writes: Bool, usesCarry: Bool) {
         let instruction = current
         let isDestination = instruction.destination.isMemory
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: instruction.size, write: isDestination && writes)
         let place = keepAddress(if: usesCarry)
         if usesCarry { loadFlags() }
@@ -155,14 +156,14 @@ extension Translator {
     func keepAddress(if needed: Bool) -> Emitter.Operand {
         guard needed else { return memoryOperand }
         hot.move(.first, .address)
-        return .memory(.first, 0)
+        return .memory(.first, current.groupOffset)
     }
 
     private func emitTest() {
         let instruction = current
         defer { setHostFlags(clearsAF: true) }
         if instruction.hasMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: false)
         }
         switch (instruction.destination, instruction.source) {
@@ -202,7 +203,7 @@ extension Translator {
         let instruction = current
         let size = instruction.size
         if instruction.hasMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: instruction.destination.isMemory)
         }
         switch (instruction.destination, instruction.source) {
@@ -263,7 +264,7 @@ extension Translator {
         var source = memoryOperand
         switch instruction.source {
         case .memory:
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.sourceSize, write: false)
         case .register(let number): source = operand(number)
         case .high(let number):
@@ -306,10 +307,10 @@ extension Translator {
             default: (0xfe, 1)
             }
         let isPartial = instruction.form == .increment || instruction.form == .decrement
-        let needsFlags = isPartial && instruction.liveAfter & ~instruction.writes != 0
+        let needsFlags = isPartial && instruction.liveAfter & ~instruction.writes != 0 && !has(.carryKept)
         let full = instruction.size == 1 ? opcode : opcode + 1
         if instruction.destination.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: true)
             let place = keepAddress(if: needsFlags)
             if needsFlags { loadFlags() }
@@ -355,7 +356,7 @@ extension Translator {
         }
         loadFlags()
         hot.set(current.code, .register(.second))
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: 1, write: true)
         hot.store(memoryOperand, size: 1, .second)
     }
@@ -365,7 +366,7 @@ extension Translator {
         guard case .register(let destination) = instruction.destination else { return }
         let opcode = 0x40 | instruction.code
         if instruction.source.isMemory {
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: instruction.size, write: false)
             hot.load(.second, size: instruction.size, memoryOperand)
         }

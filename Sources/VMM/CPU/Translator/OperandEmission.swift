@@ -37,15 +37,19 @@ extension Translator {
 
     /// Leaves the host address of the current instruction's memory operand in RAX; RDX is lost, as are the host's flags.
     func probe(size: Int, write: Bool) {
+        if current.group.exists { return probeGroup() }
         effectiveAddress()
-        probeLinear(size: size, write: write)
+        probeLinear(size: size, write: write, stack: usesStackSegment)
     }
+
+    /// Whether the memory operand is reached through SS.
+    var usesStackSegment: Bool { current.op.pointee.segment == UInt8(SegmentIndex.ss) }
 
     /// The linear address of the memory operand in RAX; RDX is lost. Flags stay unless a segment base is added.
     func effectiveAddress() {
         let address = current.address
-        loadAddress(.address, address, size: address.width / 8)
-        guard address.segment >= 0 else { return }
+        loadAddress(.address, address, size: has(.addressMask) && is64 ? 8 : address.width / 8)
+        guard address.segment >= 0, !has(.segmentBase) else { return }
         let base = Emitter.Operand.state(StateOffset.segmentBase(address.segment))
         hot.arithmetic(ArithmeticNumber.add, .address, size: is64 ? 8 : 4, base)
     }
@@ -89,28 +93,61 @@ extension Translator {
         let site: JumpSite
         /// Offset of the tag from the state register and RDX.
         let tag: Int32
+        let size: Int32
         let writes: Bool
+        let isStack: Bool
     }
 
     /// Turns the linear address in RAX into a host address if the private cache has its page, and all `size` bytes are on
     /// it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
-    func probeLinear(size: Int, write: Bool) {
+    func probeLinear(size: Int, write: Bool, stack: Bool) {
         let start = UnsafeRawPointer(hot.place)
-        let table = StateOffset.dataCache(user: block.pointee.mode & ModeKey.user != 0)
-        let tag = MemoryLayout<DataCacheEntry>.offset(of: write ? \.writeTag : \.readTag).unsafelyUnwrapped
+        let table = StateOffset.dataCache(user: (block.pointee.mode & ModeKey.user != 0) != has(.privilege))
+        let tag = MemoryLayout<DataCacheEntry>.offset(of: write && !has(.writeRights) ? \.writeTag : \.readTag).unsafelyUnwrapped
         let page = MemoryLayout<DataCacheEntry>.offset(of: \.page).unsafelyUnwrapped
         hot.move(.first, .address, size: 4)
         hot.shift(5, .register(.first), size: 4, by: 7)
         hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
         hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
-        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(size))
+        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize) - Int32(has(.pageCross) ? 1 : size))
         probes.append(
-            Probe(start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), writes: write))
+            Probe(
+                start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), size: Int32(size),
+                writes: write, isStack: stack))
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
     }
 
     /// The memory operand as `probe` left it.
-    var memoryOperand: Emitter.Operand { .memory(.address, 0) }
+    var memoryOperand: Emitter.Operand { .memory(.address, current.groupOffset) }
+
+    /// `probe` for the current instruction's group: the first access finds the host address of the group's bytes, which
+    /// the others find in the state block. RDX is lost to the first.
+    func probeGroup() {
+        let group = current.group
+        guard !current.isProbed else {
+            hot.load(.address, .state(StateOffset.groupAddress))
+            return
+        }
+        let (base, isStack) = groupBase
+        let size = is64 ? 8 : 4
+        hot.loadAddress(.address, size: size, .memory(value(base, in: .address), Int32(group.low)))
+        probeLinear(size: group.span, write: group.writes, stack: isStack)
+        hot.store(.state(StateOffset.groupAddress), .address)
+    }
+
+    /// The register that the accesses of the current instruction's group are relative to, and whether this one's is
+    /// through SS.
+    private var groupBase: (register: Int, isStack: Bool) {
+        switch current.form {
+        case .push, .pop, .call, .ret: (Register.rsp, true)
+        default: (current.address.base, usesStackSegment)
+        }
+    }
+
+    /// To be called before `probe`, which destroys the host's flags unless it is known to hit.
+    func prepareProbe() {
+        if !current.isProbed { loseHostFlags(live: RFlags.arithmetic) }
+    }
 }
 
 extension Emitter {

@@ -21,18 +21,20 @@ struct Thunks {
     private(set) var fill = UnsafeRawPointer(bitPattern: 1)!
     /// Above any arena slot.
     static let fillWrites: UInt64 = 1 << 31
+    /// … and this for one of the stack.
+    static let fillIsStack: UInt64 = 1 << 30
 
     private static let calleeSaved: [HostRegister] = [.rbx, .rbp, .r12, .r13, .r14, .r15]
     /// PUSH takes 48 bytes and the return address 8: this much more makes a multiple of 16.
     private static let frame: Int32 = 8
 
     /// Writes the thunks at `e`. All addresses are in the writable view, but for `enter`'s use by `executable`.
-    init(_ e: inout Emitter) {
+    init(_ e: inout Emitter, bug: TranslatorBug? = nil) {
         enter = Self.enter(&e)
         let restore = Self.restore(&e)
         exit = Self.exit(&e, restore)
         loadFlags = Self.loadFlags(&e)
-        handler = Self.handler(&e, restore)
+        handler = Self.handler(&e, restore, bug)
         fill = Self.fill(&e)
     }
 
@@ -68,10 +70,12 @@ struct Thunks {
         return start
     }
 
-    private static func handler(_ e: inout Emitter, _ restore: UnsafeRawPointer) -> UnsafeRawPointer {
+    private static func handler(
+        _ e: inout Emitter, _ restore: UnsafeRawPointer, _ bug: TranslatorBug?
+    ) -> UnsafeRawPointer {
         let start = UnsafeRawPointer(e.place)
         e.arithmetic(ArithmeticNumber.sub, .register(.rsp), constant: 8)
-        e.storeGuest()
+        e.storeGuest(except: bug == .spill ? Register.rdi : nil)
         e.storeCount()
         e.settleFlags()
         e.load(.rbx, .state(StateOffset.blockArena))
@@ -89,9 +93,11 @@ struct Thunks {
         e.arithmetic(ArithmeticNumber.cmp, .register(.rax), source: .rdx)
         let left = e.jump(if: Condition.notEqual)
         e.arithmetic(ArithmeticNumber.cmp, .state(StateOffset.patched), constant: 0)
+        if bug == .handlerLeave { e.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
         let diverted = e.jump(if: Condition.notEqual)
         e.arithmetic(
             ArithmeticNumber.cmp, .memory(.r14, Int32(MemoryLayout<Block>.offset(of: \.isAlive)!)), size: 1, constant: 0)
+        if bug == .ownCode { e.arithmetic(ArithmeticNumber.cmp, .register(.rsp), constant: 0) }
         let killed = e.jump(if: Condition.equal)
         e.loadBudget()
         e.loadGuest()
@@ -132,11 +138,13 @@ struct Thunks {
     private static let fillFunction: Fill = { cpu, linear, slots in
         let arena = cpu.pointee.blockArena
         let stride = MemoryLayout<Operation>.stride
-        let op = (arena + Int(slots & (fillWrites - 1)) * stride).assumingMemoryBound(to: Operation.self)
+        let op = (arena + Int(slots & (fillIsStack - 1)) * stride).assumingMemoryBound(to: Operation.self)
         let block = (arena + Int(slots >> 32) * stride).assumingMemoryBound(to: Block.self)
         cpu.pointee.blockRIP = block.pointee.rip
         // The walk may write to a page table that holds this very code.
-        return cpu.withProcessor { $0.fillDataCache(linear, write: slots & fillWrites != 0, op) }
+        var kind: AccessKind = slots & fillWrites != 0 ? [.write] : []
+        if slots & fillIsStack != 0 { kind.insert(.stack) }
+        return cpu.withProcessor { $0.fillDataCache(linear, kind, op) }
             && block.pointee.isAlive
     }
 
@@ -207,8 +215,8 @@ extension Emitter {
         byte(0x58 | register.number & 7)
     }
 
-    fileprivate mutating func storeGuest() {
-        for number in GuestRegisters.mapped {
+    fileprivate mutating func storeGuest(except forgotten: Int? = nil) {
+        for number in GuestRegisters.mapped where number != forgotten {
             store(.state(StateOffset.gpr(number)), GuestRegisters.host[number].unsafelyUnwrapped)
         }
     }

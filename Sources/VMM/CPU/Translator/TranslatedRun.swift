@@ -6,6 +6,11 @@ extension Processor {
     func runTranslated(_ translator: Translator) {
         cpu.pointee.idleNanoseconds = clock.idleNanoseconds
         var exit = 0
+        // A target at hand needs no lookup. Its code leaves at once if it must not run yet.
+        if !translator.mustFlush, let code = JumpCache.find(cpu.pointee.rip, cpu.pointee.mode, cpu) {
+            exit = translator.run(code)
+            if exit == 0 { return }
+        }
         var generation = translator.generation
         while true {
             if translator.mustFlush { blocks.flush() }
@@ -23,10 +28,9 @@ extension Processor {
             JumpCache.insert(block.pointee.rip, block.pointee.mode, translator.executable(block), cpu)
             if exit != 0 && generation == translator.generation { translator.link(exit, to: block) }
             let before = cpu.pointee.count
-            exit = translator.run(block)
+            exit = translator.run(translator.executable(block))
             if exit == 0 { return }
             generation = translator.generation
-            cpu.pointee.rip = translator.exits[exit].rip
             if block.pointee.secondPage != ~0 && cpu.pointee.count == before && cpu.pointee.rip == block.pointee.rip {
                 // Its code rests on another entry of the TLB than the one that leads there now.
                 translator.unlink(block)
@@ -38,7 +42,10 @@ extension Processor {
     /// The block at RIP after whatever it takes, unless the run ends before its first instruction: a page walk that
     /// nothing executed may not be seen.
     private func fetchInTime() -> OperationPointer? {
-        cpu.pointee.count < cpu.pointee.deadline ? fetchBlock() : nil
+        guard cpu.pointee.count < cpu.pointee.deadline else { return nil }
+        cpu.pointee.position = cpu.pointee.count
+        clock.count = cpu.pointee.count
+        return fetchBlock()
     }
 
     /// Counts that `block` is entered, and translates it when it is hot.

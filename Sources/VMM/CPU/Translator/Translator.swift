@@ -41,9 +41,12 @@ final class Translator {
     let thunks: Thunks
     /// Where code begins after the thunks.
     private let firstPlace: UnsafeMutableRawPointer
-    /// Exits by number, from 1 on. One allocation of `exitCapacity`, owned here.
+    /// Exits by number. One allocation of `exitCapacity`, owned here.
     let exits: UnsafeMutablePointer<CodeExit>
-    var exitCount = 1
+    var exitCount = firstExit
+    /// The exit of indirect branches, which have put RIP into the state; the others count from `firstExit` on.
+    static let exitToRIP = 1
+    private static let firstExit = 2
     private typealias Enter = @convention(c) (CPU, UnsafeRawPointer) -> UInt32
     private let enterFunction: Enter
 
@@ -60,17 +63,24 @@ final class Translator {
     var misses: [JumpSite] = []
     /// Its probes of the data cache.
     var probes: [Probe] = []
+    /// Jumps to the stub that does all of the present group by its handlers.
+    private var groupMisses: [JumpSite] = []
     var sideExits: [SideExit] = []
     var flags = FlagState()
 
-    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory) {
+    /// What a test has put in.
+    private let bug: TranslatorBug?
+    func has(_ bug: TranslatorBug) -> Bool { self.bug == bug }
+
+    init?(cpu: CPU, blocks: BlockCache, memory: GuestMemory, bug: TranslatorBug? = nil) {
         guard let code = CodeMemory(size: Self.hotSize + Self.coldSize) else { return nil }
         self.code = code
         self.cpu = cpu
         self.blocks = blocks
         self.memory = memory
+        self.bug = bug
         var emitter = Emitter(code.writable)
-        thunks = Thunks(&emitter)
+        thunks = Thunks(&emitter, bug: bug)
         Thunks.fillFlagTable(cpu)
         enterFunction = unsafeBitCast(code.run(thunks.enter), to: Enter.self)
         firstPlace = emitter.place
@@ -95,10 +105,12 @@ final class Translator {
         mode & ModeKey.sizeMask == ModeKey.code64 || mode & ModeKey.flat != 0
     }
 
-    /// Runs a block's code and what is linked to it.
-    /// - Returns: the number of the exit taken, or 0 if RIP is exact.
-    @inline(__always) func run(_ block: BlockCache.BlockPointer) -> Int {
-        Int(enterFunction(cpu, executable(block)))
+    /// Runs a block's code, at an executable address, and what is linked to it.
+    /// - Returns: the number of the exit taken, or 0 if the machine must be looked at. RIP and count are exact.
+    @inline(__always) func run(_ code: UnsafeRawPointer) -> Int {
+        let exit = Int(enterFunction(cpu, code))
+        if exit > Self.exitToRIP { cpu.pointee.rip = exits[exit].rip }
+        return exit
     }
 
     /// Where a translated block's code is executed.
@@ -108,7 +120,7 @@ final class Translator {
 
     /// Makes exit `number` go to `target` directly from now on, if it may.
     func link(_ number: Int, to target: BlockCache.BlockPointer) {
-        guard let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
+        guard number >= Self.firstExit, let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
         site.lead(to: code.writable + Int(target.pointee.code))
         exits[number].nextIncoming = target.pointee.incoming
         target.pointee.incoming = UInt32(number)
@@ -118,11 +130,11 @@ final class Translator {
     func unlink(_ target: BlockCache.BlockPointer) {
         var number = Int(target.pointee.incoming)
         while number != 0 {
-            exits[number].site?.lead(to: exits[number].stub)
+            if !has(.staleLink) { exits[number].site?.lead(to: exits[number].stub) }
             number = Int(exits[number].nextIncoming)
         }
         target.pointee.incoming = 0
-        JumpCache.remove(target, cpu)
+        if !has(.staleTarget) { JumpCache.remove(target, cpu) }
         target.pointee.code = 0
     }
 
@@ -130,7 +142,7 @@ final class Translator {
     func flush() {
         hot = Emitter(firstPlace)
         cold = Emitter(code.writable + Self.hotSize)
-        exitCount = 1
+        exitCount = Self.firstExit
         generation += 1
         isStale = false
         JumpCache.clear(cpu)
@@ -163,7 +175,8 @@ final class Translator {
             guard condition != nil, let second = memory.readPage(block.pointee.secondPage) else { return false }
             readCrossing(bytes, UnsafeRawPointer(second), &builder)
         }
-        FlagLiveness.analyze(instructions, count: count)
+        ProbeGroup.analyze(instructions, count: count, width: is64 ? 8 : 4)
+        FlagLiveness.analyze(instructions, count: count, bug: bug)
         flags = FlagState()
         let start = hot.place
         if let condition { emitCrossingCheck(condition) }
@@ -194,7 +207,8 @@ final class Translator {
 
     /// Charges the block's instructions, or leaves if the deadline comes before their end.
     private func emitHead() {
-        hot.arithmetic(ArithmeticNumber.sub, .register(.budget), constant: Int32(count))
+        hot.arithmetic(
+            ArithmeticNumber.sub, .register(.budget), constant: Int32(has(.charge) && count > 1 ? count - 1 : count))
         let short = hot.jump(if: Condition.less)
         short.lead(to: cold.place)
         cold.arithmetic(ArithmeticNumber.add, .register(.budget), constant: Int32(count))
@@ -211,30 +225,64 @@ final class Translator {
     private func emitMisses() {
         for probe in probes { emitFill(probe) }
         probes.removeAll(keepingCapacity: true)
+        emitGroupMisses()
         guard !misses.isEmpty else { return }
         for site in misses { site.lead(to: cold.place) }
         misses.removeAll(keepingCapacity: true)
         emitHandlerCall(&cold, index)
+        emitReturn(to: hot.place)
+    }
+
+    /// After the last instruction of a group: the stub that does it by its handlers.
+    private func emitGroupMisses() {
+        let group = instructions[index].group
+        guard group.last == index, !groupMisses.isEmpty else { return }
+        for site in groupMisses { site.lead(to: cold.place) }
+        groupMisses.removeAll(keepingCapacity: true)
+        for member in group.first...group.last { emitHandlerCall(&cold, member) }
+        emitReturn(to: hot.place)
+    }
+
+    /// From the stub of the current instruction on with the next one.
+    private func emitReturn(to place: UnsafeMutableRawPointer) {
         if instructions[index].form.isTransfer { return }
         if flags.inHost && instructions[index].liveAfter != 0 {
             cold.call(thunks.loadFlags)
             cold.flagsFromAX()
         }
-        cold.jump(to: hot.place)
+        cold.jump(to: place)
     }
 
     /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what is
     /// not plain RAM is the handler's.
     private func emitFill(_ probe: Probe) {
+        let group = instructions[index].group
+        if group.exists && group.writes != group.firstWrites {
+            // The first access reads, which must not be taken for a write, and the group needs more.
+            groupMisses.append(probe.site)
+            return
+        }
         probe.site.lead(to: cold.place)
-        cold.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: Int32(pageSize))
-        misses.append(cold.jump(if: Condition.below))
         cold.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, probe.tag))
+        cold.move(.first, .address, size: 4)
+        cold.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: Int32(pageSize) - 1)
+        cold.arithmetic(ArithmeticNumber.cmp, .register(.first), size: 4, constant: Int32(pageSize) - probe.size)
+        let crosses = cold.jump(if: Condition.above)
         let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
-        cold.move(.first, constant: slots | (probe.writes ? Thunks.fillWrites : 0))
+        let kind = (probe.writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
+        // What is looked up is the first access, wherever its group begins.
+        let offset = instructions[index].groupOffset
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, offset)) }
+        cold.move(.first, constant: slots | kind)
         cold.call(thunks.fill)
+        if offset != 0 { cold.loadAddress(.address, .memory(.address, -offset)) }
         cold.jump(if: Condition.notEqual, to: probe.start)
-        misses.append(cold.jump())
+        let isAbsent = cold.jump()
+        if group.exists {
+            groupMisses += [crosses, isAbsent]
+        } else {
+            misses += [crosses, isAbsent]
+        }
     }
 
     /// Calls the handler of an instruction of the block.

@@ -13,14 +13,17 @@ extension Translator {
         hot.instruction(map0F: true, Self.movapsStore, size: 4, reg: 0, .state(StateOffset.xmm(number)))
     }
 
-    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's.
+    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's, before
+    /// anything is looked up for it.
     private func probeVector(write: Bool) {
-        loseHostFlags(live: RFlags.arithmetic)
-        probe(size: 16, write: write)
-        if current.isAligned {
+        prepareProbe()
+        if current.group.exists { return probeGroup() }
+        effectiveAddress()
+        if current.isAligned && !has(.alignment) {
             hot.test(.register(.address), size: 1, constant: 15)
             misses.append(hot.jump(if: Condition.notEqual))
         }
+        probeLinear(size: 16, write: write, stack: usesStackSegment)
     }
 
     func emitVector() {
@@ -73,7 +76,7 @@ extension Translator {
         guard case .vector(let destination) = instruction.destination else { return }
         switch instruction.source {
         case .memory:
-            loseHostFlags(live: RFlags.arithmetic)
+            prepareProbe()
             probe(size: size, write: false)
             hot.load(.second, size: size, memoryOperand)
         case .register(let number): hot.load(.second, size: size, operand(number))
@@ -93,7 +96,7 @@ extension Translator {
             write(destination, size: size, .second)
             return
         }
-        loseHostFlags(live: RFlags.arithmetic)
+        prepareProbe()
         probe(size: size, write: true)
         hot.load(.second, size: size, .state(StateOffset.xmm(source)))
         hot.store(memoryOperand, size: size, .second)
