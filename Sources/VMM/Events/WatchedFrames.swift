@@ -11,8 +11,8 @@ import CEngine
 extension Processor {
     /// The frame of `physical` is being accessed; by the first access since the sink was attached it is reported.
     func touch(_ physical: UInt64) {
-        guard watchesPaging, memory.attributes(physical) & FrameAttributes.touched == 0, memory.readPage(physical) != nil,
-            physical < memory.size
+        guard watchesPaging, physical < memory.size, memory.attributes(physical) & FrameAttributes.touched == 0,
+            memory.readPage(physical) != nil
         else { return }
         memory.mark(physical, FrameAttributes.touched)
         reportOnly(.firstTouch, operand: physical & pageMask, value: 0, size: 0)
