@@ -170,4 +170,23 @@ struct MachineTests {
             _ = try Machine(MachineConfiguration(cpu: CPUModel.named("pentium4")!, boot: boot))
         }
     }
+
+    /// Machines come and go in one process, in replays and comparisons.
+    @Test func aMachineGivesItsMemoryBack() throws {
+        weak var memory: GuestMemory?
+        weak var devices: Devices?
+        weak var ports: PortBus?
+        weak var mmio: MMIOBus?
+        do {
+            let machine = try makeMachine(BuiltinGuest.kernel)
+            _ = machine.run(until: 100_000)
+            (memory, devices) = (machine.memory, machine.devices)
+            (ports, mmio) = (machine.processor.ports, machine.processor.mmio)
+            #expect(memory != nil && devices != nil && ports != nil && mmio != nil)
+        }
+        #expect(memory == nil)
+        #expect(devices == nil)
+        #expect(ports == nil)
+        #expect(mmio == nil)
+    }
 }

@@ -33,6 +33,9 @@ package final class MMIOBus {
         regions.removeAll { $0.device === device }
     }
 
+    /// Lets go of every device, as `PortBus.detachAll`.
+    package func unmapAll() { regions.removeAll() }
+
     package func read(_ address: UInt64, size: Int) -> UInt64 {
         guard let region = region(at: address, size) else { return size == 8 ? ~0 : (1 << (size * 8)) - 1 }
         return region.device.readMMIO(address - region.range.lowerBound, size: size)

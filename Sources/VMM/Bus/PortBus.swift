@@ -34,6 +34,12 @@ package final class PortBus {
         for port in ports { map[Int(port)] = 0 }
     }
 
+    /// Lets go of every device. Devices that hold the bus, such as a bus behind a bridge, would keep it and be kept.
+    package func detachAll() {
+        slots = [Slot(device: nil, width: 4)]
+        for port in map.indices { map[port] = 0 }
+    }
+
     /// Whether no device holds any of `ports`.
     package func isFree(_ ports: ClosedRange<UInt16>) -> Bool {
         ports.allSatisfy { map[Int($0)] == 0 }

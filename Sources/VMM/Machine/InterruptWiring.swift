@@ -114,7 +114,7 @@ private final class Selection {
         outputs.onSMI = { [unowned processor] in processor.raiseSMI() }
         outputs.onINIT = { [unowned processor] in processor.reset() }
         outputs.onEOI = { [unowned self] in ioAPIC?.endOfInterrupt(vector: $0) }
-        outputs.onRelocate = { [unowned self] in relocate(mmio) }
+        outputs.onRelocate = { [unowned self, unowned mmio] in relocate(mmio) }
         return outputs
     }
 

@@ -56,6 +56,12 @@ package final class Machine {
         processor.clearEventCounts()
     }
 
+    deinit {
+        devices.pci.release()
+        processor.ports.detachAll()
+        processor.mmio.unmapAll()
+    }
+
     /// Ends the run after the current instruction; the first outcome counts.
     package func end(_ outcome: Outcome) {
         if self.outcome == nil { self.outcome = outcome }

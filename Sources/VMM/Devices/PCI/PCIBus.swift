@@ -89,6 +89,11 @@ package final class PCIBus: PortDevice, Archivable {
         for entry in entries { entry.function.mapWindows(ports: ports, mmio: mmio) }
     }
 
+    /// Lets go of what lies behind the functions' windows, when the machine goes.
+    func release() {
+        for entry in entries { entry.function.release() }
+    }
+
     /// PCIRST#: every function's registers go back to their values at power-on.
     package func reset() {
         address = 0

@@ -115,6 +115,12 @@ package final class PCIFunction: Archivable {
         windows.append(Window(target: target, range: range))
     }
 
+    /// Lets go of the devices behind the windows, which hold the function.
+    func release() {
+        windows = []
+        mapped = []
+    }
+
     /// Ends construction: the registers as they are now are what a reset restores.
     func seal() { resetBytes = bytes }
 
