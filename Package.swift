@@ -24,13 +24,19 @@ let package = Package(
         .target(
             name: "VMM", dependencies: ["CEngine", "CBuiltinGuest", "CZydis", "CXXHash"],
             swiftSettings: engineSettings),
+        .target(
+            name: "Tracer", dependencies: ["VMM", "CEngine", "CZstd", "CXXHash"], swiftSettings: engineSettings),
+        .target(name: "Replayer", dependencies: ["Tracer", "VMM", "CEngine"], swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "VMM", "Tracer", "Replayer", "CEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
         .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
+        .testTarget(
+            name: "TracerTests", dependencies: ["Tracer", "Replayer", "VMM", "CEngine"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
         .target(

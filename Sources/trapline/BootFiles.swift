@@ -1,3 +1,5 @@
+import Glibc
+import Tracer
 import VMM
 
 extension MachineOptions {
@@ -102,5 +104,44 @@ enum FirmwareFiles {
         guard let file = try? FileDescriptor.reading(path) else { return false }
         file.close()
         return true
+    }
+}
+
+extension MachineOptions {
+    /// Which files the images of `configuration`, which these options gave, came from.
+    func imagePaths(_ configuration: MachineConfiguration) -> ImagePaths {
+        var paths = ImagePaths()
+        func note(_ role: TraceImage.Role, _ path: String?) {
+            guard let path, let file = Self.file(path) else { return }
+            paths.files[role, default: []].append(file)
+        }
+        switch configuration.boot {
+        case .linux:
+            note(.kernel, kernel)
+            note(.initrd, initrd)
+        case .multiboot(_, let modules, _):
+            note(.kernel, kernel)
+            for module in modules {
+                let words = module.commandLine
+                note(.module, Self.file(words) != nil ? words : String(words.prefix { $0 != " " }))
+            }
+        case .firmware(_, let rom):
+            let path = firmware ?? FirmwareFiles.standardFirmware
+            note(.firmware, path)
+            if !rom.isEmpty { note(.vgaROM, vgaRom ?? FirmwareFiles.vgaROM(beside: path ?? "")) }
+        }
+        note(.disk, disk)
+        note(.cdrom, cdrom)
+        return paths
+    }
+
+    /// The regular file at `path` by its whole name, with its size.
+    private static func file(_ path: String) -> ImagePaths.File? {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, let whole = realpath(path, nil) else {
+            return nil
+        }
+        defer { free(whole) }
+        return ImagePaths.File(path: String(cString: whole), bytes: UInt64(status.st_size))
     }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import Tracer
 
 /// Bad input to the command: one sentence about what, and what was expected.
 enum CommandError: Error, CustomStringConvertible {
@@ -7,6 +8,8 @@ enum CommandError: Error, CustomStringConvertible {
     /// A file that was read and is not what it should be.
     case badFile(path: String, reason: String)
     case badCombination(String)
+    /// A trace that cannot be read, written or replayed.
+    case trace(path: String, TraceError)
 
     static let exitCode: Int32 = 2
 
@@ -16,6 +19,9 @@ enum CommandError: Error, CustomStringConvertible {
         case .cannotWrite(let path, let number): "cannot write \(path): \(Self.text(number))"
         case .badFile(let path, let reason): "\(path): \(reason)"
         case .badCombination(let sentence): sentence
+        case .trace(let path, .cannotRead(let number)): "cannot read \(path): \(Self.text(number))"
+        case .trace(let path, .cannotWrite(let number)): "cannot write \(path): \(Self.text(number))"
+        case .trace(let path, let error): "\(path): \(error.description)"
         }
     }
 

@@ -3,6 +3,7 @@ indirect enum JSON {
     case string(String)
     case integer(UInt64)
     case number(Double)
+    case bool(Bool)
     case null
     case array([JSON])
     case object([(String, JSON)])
@@ -13,11 +14,13 @@ indirect enum JSON {
         return "{\n" + members.map { "  \(Self.quote($0)): \($1.text)" }.joined(separator: ",\n") + "\n}\n"
     }
 
-    private var text: String {
+    /// The text on one line.
+    var text: String {
         switch self {
         case .string(let string): Self.quote(string)
         case .integer(let integer): "\(integer)"
         case .number(let number): number.isFinite ? "\((number * 1000).rounded() / 1000)" : "null"
+        case .bool(let value): value ? "true" : "false"
         case .null: "null"
         case .array(let values): "[" + values.map(\.text).joined(separator: ", ") + "]"
         case .object(let members):

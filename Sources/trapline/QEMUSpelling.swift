@@ -6,7 +6,7 @@ enum QEMUSpelling {
     ]
     /// Options whose value may look like an option.
     private static let takesText: Set<String> = [
-        "-append", "--append", "--exec", "--stop-on", "--stop-on-screen", "--fail-on",
+        "-append", "--append", "--exec", "--stop-on", "--stop-on-screen", "--fail-on", "--start-on",
     ]
 
     /// `arguments` with QEMU's spellings replaced by the project's own.

@@ -21,7 +21,7 @@ struct RunCommand: ParsableCommand {
         var configuration = try machine.configuration()
         configuration.engine = options.engine.engine
         let session = try RunSession(configuration, options)
-        let result = session.run()
+        let result = try session.run()
         StandardError.say(result.sentence)
         if let report = result.faultReport { StandardError.write(report) }
         try outputs.finish(result)

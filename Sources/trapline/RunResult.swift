@@ -16,22 +16,25 @@ struct RunResult {
     private let outputFailure: Int32?
     private let post: (UInt8, UInt8)
     private let eventCounts: [(String, UInt64)]
-    private let engine: EngineChoice
+    private let engine: String
     private let configuration: MachineConfiguration
     private let reportedEvents: UInt64?
 
-    init(machine: Machine, outcome: Outcome, outputFailure: Int32?, reportedEvents: UInt64?, options: RunOptions, seconds: Double) {
+    init(
+        machine: Machine, outcome: Outcome, outputFailure: Int32? = nil, digest: StateDigest? = nil,
+        reportedEvents: UInt64? = nil, engine: String, seconds: Double
+    ) {
         self.outcome = outcome
         self.outputFailure = outputFailure
         self.reportedEvents = reportedEvents
         self.seconds = seconds
+        self.engine = engine
         screen = machine.devices.screen
-        digest = machine.digest
+        self.digest = digest ?? machine.digest
         instructions = machine.clock.count
         virtualNanoseconds = machine.clock.now
         address = machine.processor.cpu.pointee.rip
         post = machine.devices.postCodes
-        engine = options.engine
         configuration = machine.configuration
         eventCounts = EventKind.allCases.filter { $0 != .none }.map {
             ("\($0)", machine.processor.eventCount($0))
@@ -73,17 +76,20 @@ struct RunResult {
     }
 
     /// Two digits after the point.
-    private static func decimal(_ value: Double) -> String {
+    static func decimal(_ value: Double) -> String {
         let hundredths = UInt64(max(value, 0) * 100)
         let fraction = hundredths % 100
         return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
     }
 
     /// The summary that `--json-summary` writes.
-    var summary: JSON {
+    var summary: JSON { .object(members) }
+
+    /// What is in the summary, for other documents that have it too.
+    var members: [(String, JSON)] {
         var exitValue = JSON.null
         if case .debugExit(let value) = outcome { exitValue = .integer(UInt64(value)) }
-        return .object([
+        return [
             ("outcome", .string(outcome.name)),
             ("exit_value", exitValue),
             ("post", .object([("0x80", .integer(UInt64(post.0))), ("0x190", .integer(UInt64(post.1)))])),
@@ -94,9 +100,9 @@ struct RunResult {
             ("reported_events", reportedEvents.map { .integer($0) } ?? .null),
             ("wall_s", .number(seconds)),
             ("mips", .number(millionsPerSecond)),
-            ("engine", .string(engine.rawValue)),
+            ("engine", .string(engine)),
             ("machine", machine),
-        ])
+        ]
     }
 
     private var machine: JSON {

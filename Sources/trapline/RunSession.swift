@@ -1,3 +1,4 @@
+import Tracer
 import VMM
 
 /// One run from power-on to its outcome: slices of machine time, and between them everything from outside.
@@ -16,11 +17,16 @@ final class RunSession {
     private let schedule: StopSchedule
     /// With both engines, the machine that is compared with this session's.
     private let lockstep: Lockstep?
+    private let recording: Recording?
     private let started = HostClock.seconds
 
-    init(_ configuration: MachineConfiguration, _ options: RunOptions) throws(CommandError) {
+    /// A run of a machine; with `recording`, whose disks the configuration has, it leaves a trace.
+    init(
+        _ configuration: MachineConfiguration, _ options: RunOptions, recording: Recording? = nil
+    ) throws(CommandError) {
         self.configuration = configuration
         self.options = options
+        self.recording = recording
         let texts = ConsoleTexts(stopOn: options.stopOn, failOn: options.failOn)
         let checkInterval = options.engine == .both ? options.checkInterval : nil
         let schedule = StopSchedule(
@@ -52,22 +58,32 @@ final class RunSession {
     private func connect() {
         machine.devices.onConsoleOutput = { [unowned self] byte in
             if let outcome = output.take(byte) { machine.end(outcome) }
+            if recording?.consoleByte(byte) == true { machine.pause() }
+        }
+        machine.devices.onMarkOutput = { [unowned self] byte in
+            if recording?.markByte(byte) == true { machine.pause() }
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
         if let sink { machine.processor.attach(sink) }
     }
 
-    func run() -> RunResult {
+    func run() throws(CommandError) -> RunResult {
         EndingSignal.watch()
-        let outcome = loop()
+        machine.expectsInput = input.isOpen
+        lockstep?.begin(expectsInput: input.isOpen)
+        try recording?.begin(machine)
+        let outcome = try loop()
         Terminal.restore()
         output.flush()
         debugConsole?.flush()
+        let seconds = HostClock.seconds - started
+        let digest = machine.digest
+        try recording?.finish(outcome, digest)
         // However the guest ended, a run whose console is incomplete is no success.
         return RunResult(
             machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
-            reportedEvents: reportedEvents, options: options, seconds: HostClock.seconds - started)
+            digest: digest, reportedEvents: reportedEvents, engine: options.engine.rawValue, seconds: seconds)
     }
 
     /// What the sink received, if there is one.
@@ -76,11 +92,10 @@ final class RunSession {
         return sink?.count
     }
 
-    private func loop() -> Outcome {
-        machine.expectsInput = input.isOpen
-        lockstep?.begin(expectsInput: input.isOpen)
+    private func loop() throws(CommandError) -> Outcome {
         while true {
-            let limit = schedule.next(after: machine.clock.count)
+            let count = machine.clock.count
+            let limit = min(schedule.next(after: count), recording?.recorder?.nextStop(after: count) ?? .max)
             let stop = machine.run(until: limit, stopsWhenIdle: isPaced)
             output.flush()
             debugConsole?.flush()
@@ -89,11 +104,16 @@ final class RunSession {
                 return .divergence
             }
             if case .ended(let outcome) = stop { return outcome }
+            try recording?.stopped(machine, atLimit: stop == .limit)
             if let outcome = checkOutside() ?? checkPosition() {
                 machine.end(outcome)
                 return outcome
             }
-            if case .idle(let deadline) = stop { idle(until: deadline) }
+            if case .idle(let deadline) = stop {
+                recording?.recorder?.sync()
+                // Time that passed first brings what is due then; input is looked for after that.
+                if idle(until: deadline) { continue }
+            }
             deliverInput()
         }
     }
@@ -101,24 +121,32 @@ final class RunSession {
     /// Whether idle time passes no faster than the user's.
     private var isPaced: Bool { input.isTerminal && lockstep == nil }
 
+    /// Gives the guest what there is for it.
     private func deliverInput() {
-        if let lockstep {
-            lockstep.deliver(to: machine, input.deliver)
-        } else {
-            machine.expectsInput = input.deliver { machine.devices.consoleInput($0) }
+        if let lockstep { return lockstep.deliver(to: machine, input.deliver) }
+        let expects = input.deliver { bytes in
+            let taken = machine.devices.consoleInput(bytes)
+            recording?.recorder?.input(bytes.prefix(taken))
+            return taken
         }
+        guard expects != machine.expectsInput else { return }
+        machine.expectsInput = expects
+        recording?.recorder?.expectsInput(expects)
     }
 
     /// The guest is halted: on a terminal its time passes no faster than the user's; without a timer only input
     /// can wake it.
-    private func idle(until deadline: UInt64?) {
+    /// - Returns: whether virtual time has passed.
+    private func idle(until deadline: UInt64?) -> Bool {
         guard let deadline else {
             _ = input.wait(seconds: secondsLeft)
-            return
+            return false
         }
-        guard isPaced else { return }
+        guard isPaced else { return false }
         let seconds = Double(deadline - min(deadline, machine.clock.now)) / 1e9
-        if !input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { machine.skipIdleTime() }
+        if input.wait(seconds: min(seconds, secondsLeft ?? seconds)) { return false }
+        machine.skipIdleTime()
+        return true
     }
 
     private var secondsLeft: Double? {

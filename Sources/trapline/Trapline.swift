@@ -5,8 +5,11 @@ import Glibc
 struct Trapline: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "trapline",
-        abstract: "Boots unmodified x86 guests on a deterministic machine.",
-        subcommands: [RunCommand.self])
+        abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
+        subcommands: [
+            RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
+            VerifyCommand.self, StripCommand.self,
+        ])
 }
 
 @main
@@ -14,6 +17,8 @@ enum Main {
     static func main() {
         // A reader that goes away is noticed where its output is written.
         signal(SIGPIPE, SIG_IGN)
+        // So is a file that may not grow further.
+        signal(SIGXFSZ, SIG_IGN)
         do {
             var command = try Trapline.parseAsRoot(QEMUSpelling.rewrite(Array(CommandLine.arguments.dropFirst())))
             try command.run()

@@ -9,9 +9,23 @@ struct CommandRun {
     /// Runs `trapline` from the folder of the test's own executable, with nothing on standard input unless given.
     /// With `outputPath` standard output goes to that file instead of `output`.
     init(_ arguments: [String], input: String? = nil, outputPath: String? = nil) throws {
-        let folder = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+        try self.init(Self.executable, arguments, input: input, outputPath: outputPath)
+    }
+
+    /// Runs a line of shell.
+    init(shell line: String) throws {
+        try self.init(URL(fileURLWithPath: "/bin/sh"), ["-c", line], input: nil, outputPath: nil)
+    }
+
+    /// The built command.
+    static var executable: URL {
+        URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+            .appendingPathComponent("trapline")
+    }
+
+    private init(_ executable: URL, _ arguments: [String], input: String?, outputPath: String?) throws {
         let process = Process()
-        process.executableURL = folder.appendingPathComponent("trapline")
+        process.executableURL = executable
         process.arguments = arguments
         let (output, errors, source) = (Pipe(), Pipe(), Pipe())
         process.standardOutput = outputPath.map { FileHandle(forWritingAtPath: $0)! } ?? output

@@ -6,6 +6,9 @@ package struct LinuxKernel {
     private let setupSize: UInt64
     private let header: SetupHeader
 
+    /// The whole image as it was given.
+    package var bytes: [UInt8] { image.bytes }
+
     /// How the kernel will be entered: 64-bit kernels that can be, at their 64-bit entry.
     package var entryMode: EntryState.Mode { header.has64BitEntry ? .long64 : .protected32 }
     /// The version of the boot protocol, 0x020f for 2.15.

@@ -19,6 +19,9 @@ package struct MultibootKernel {
         var memory: Range<UInt64>
     }
 
+    /// The whole image as it was given.
+    package var bytes: [UInt8] { image.bytes }
+
     private static let magic: UInt32 = 0x1BAD_B002
     private static let bootMagic: UInt64 = 0x2BAD_B002
     /// The header lies within this much of the image.

@@ -242,7 +242,7 @@ extension Processor {
             return nil
         }
         guard let physical = translate(linear, [.fetch], cpl: cpu.pointee.cpl) else { return nil }
-        if cpu.pointee.events != nil { touch(physical) }
+        if watchesPaging { touch(physical) }
         if let head = blocks.find(physical, cpu.pointee.rip, cpu.pointee.mode) { return head }
         return buildBlock(linear, physical)
     }
@@ -301,7 +301,7 @@ extension Processor {
     }
 
     private func markCode(_ physical: UInt64) {
-        guard memory.attributes(physical) & FrameAttributes.code == 0, let page = memory.writePage(physical) else {
+        guard memory.attributes(physical) & FrameAttributes.code == 0, let page = memory.writablePage(physical) else {
             return
         }
         memory.mark(physical, FrameAttributes.code)

@@ -57,7 +57,12 @@ extension Processor {
             dataCaches.drop(slot, dataTLB[slot])
             dataTLB.fill(slot, entry)
         }
-        cpu.emit(.tlbFill, address: linear, operand: walked.frame, value: walked.flags, detail: kind.rawValue)
+        cpu_event_count(cpu, Int32(EventKind.tlbFill.rawValue)).pointee &+= 1
+        guard watchesPaging else { return }
+        cpu.append(
+            EventRecord(
+                count: cpu.pointee.position, address: linear, operand: walked.frame, value: walked.flags,
+                kind: EventKind.tlbFill.rawValue, ring: cpu.pointee.cpl, size: 0, flags: 0, detail: kind.rawValue))
     }
 
     /// Whether rights collected over a walk allow the access.
@@ -193,7 +198,7 @@ extension Processor {
     // MARK: Table access
 
     private func readTable<T: Word>(_ address: UInt64, as type: T.Type) -> T {
-        if cpu.pointee.events != nil { watch(address, FrameAttributes.pageTable) }
+        if watchesPaging { watch(address, FrameAttributes.pageTable) }
         if let page = memory.readPage(address) {
             return (page + Int(address & ~pageMask)).loadUnaligned(as: T.self)
         }

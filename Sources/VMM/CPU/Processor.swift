@@ -1,4 +1,5 @@
 import CEngine
+import CXXHash
 
 /// Why `Processor.run` returned.
 package enum StopReason: Equatable {
@@ -54,6 +55,10 @@ package final class Processor: Archivable {
     package var smmChanged: (Bool) -> Void = { _ in }
     /// Receives full buffers of events while one is attached.
     private var sink: (any EventSink)?
+    /// Whether the sink also wants TLB fills, first touches and stores into page tables and descriptor tables.
+    private(set) var watchesPaging = false
+    /// The bytes that the running INS or OUTS has moved, while a sink is attached.
+    var stringPayload: [UInt8] = []
     /// Physical ranges of the descriptor tables that are watched for the sink.
     var descriptorRanges: [Range<UInt64>] = []
 
@@ -87,8 +92,10 @@ package final class Processor: Archivable {
             blocks.invalidate(pages: range, cpu)
             mapChanged()
         }
-        memory.onDMA = { [unowned self] address, count, isWrite in
-            cpu.emit(.dma, address: address, operand: UInt64(count), value: isWrite ? 1 : 0)
+        memory.onDMA = { [unowned self] address, bytes, isWrite in
+            // What a transfer moves is told by its XXH3; nobody pays for that without a sink.
+            let hash = cpu.pointee.events == nil ? 0 : XXH3_64bits(bytes.baseAddress, bytes.count)
+            cpu.emit(.dma, address: address, operand: UInt64(bytes.count), value: hash, detail: isWrite ? 1 : 0)
         }
         reset()
     }
@@ -198,13 +205,18 @@ package final class Processor: Archivable {
 
     // MARK: Events
 
-    /// Attaches or detaches a sink for events.
-    package func attach(_ sink: (any EventSink)?) {
+    /// Attaches or detaches a sink for events. Without `watchingPaging` it gets no TLB fills, first touches, or stores
+    /// into page tables and descriptor tables, and nothing is watched for it.
+    ///
+    /// What is watched is begun anew, unless `keepingWatch`.
+    package func attach(_ sink: (any EventSink)?, watchingPaging: Bool = true, keepingWatch: Bool = false) {
         flushEvents()
         self.sink = sink
-        let watched = FrameAttributes.touched | FrameAttributes.pageTable | FrameAttributes.descriptorTable
-        for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~watched }
-        descriptorRanges = []
+        watchesPaging = sink != nil && watchingPaging
+        if !keepingWatch || !watchesPaging {
+            for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~FrameAttributes.watched }
+            descriptorRanges = []
+        }
         // What is cached already would never be seen to be touched.
         dataCaches.dropAll()
         if sink != nil && cpu.pointee.events == nil {
@@ -214,12 +226,41 @@ package final class Processor: Archivable {
         } else if sink == nil {
             cpu.pointee.events?.deallocate()
             cpu.pointee.events = nil
+            cpu.pointee.eventCount = 0
         }
     }
 
     /// Begins to count events anew.
     package func clearEventCounts() {
         for kind in EventKind.allCases { cpu_event_count(cpu, Int32(kind.rawValue)).pointee = 0 }
+    }
+
+    /// Keeps an element that INS or OUTS moved, for its event.
+    func noteStringIO(_ value: UInt32, size: Int) {
+        guard cpu.pointee.events != nil else { return }
+        for index in 0..<size { stringPayload.append(UInt8(truncatingIfNeeded: value >> UInt32(index * 8))) }
+    }
+
+    /// Drops what is cached already, which would never be seen to be touched or stored to.
+    func beginWatching() {
+        dataCaches.dropAll()
+        leaveBlockSoon()
+    }
+
+    // MARK: Written pages
+
+    /// From now on RAM pages that are written to are noted.
+    package func beginWriteTracking() {
+        memory.forgetWrittenPages()
+        dataCaches.dropAll()
+        leaveBlockSoon()
+    }
+
+    /// Appends the numbers of the RAM pages that may have been written to since the last call or
+    /// `beginWriteTracking`, in ascending order, and begins anew.
+    package func takeWrittenPages(_ pages: inout [UInt32]) {
+        memory.appendWrittenPages(to: &pages)
+        beginWriteTracking()
     }
 
     /// Hands what is buffered to the sink.

@@ -98,7 +98,7 @@ extension Processor {
     /// Translates both pages of an access; on a fault records it.
     private func translate(_ linear: UInt64, size: Int, _ kind: AccessKind, cpl: UInt8, refill: Bool) -> Span? {
         guard let first = translate(linear, kind, cpl: cpl) else { return nil }
-        if cpu.pointee.events != nil { touch(first) }
+        if watchesPaging { touch(first) }
         let room = Int(pageSize - (linear & ~pageMask))
         guard size > room else {
             if refill { fillCache(linear, first, cpl: cpl) }
@@ -108,7 +108,7 @@ extension Processor {
         let mask = cpu.isLongMode && linear >> 32 != 0 ? ~0 : cpu.pointee.linearMask
         let next = ((linear & pageMask) &+ pageSize) & mask
         guard let second = translate(next, kind, cpl: cpl) else { return nil }
-        if cpu.pointee.events != nil { touch(second) }
+        if watchesPaging { touch(second) }
         return Span(first: first, firstCount: room, second: second, count: size)
     }
 
@@ -162,8 +162,10 @@ extension Processor {
             if slot >= TLB.smallEntries { largeSlot = slot }
         }
         if mayWrite {
-            let watched = FrameAttributes.code | FrameAttributes.pageTable | FrameAttributes.descriptorTable
-            mayWrite = memory.writePage(physical) == page && memory.attributes(physical) & watched == 0
+            let watched =
+                FrameAttributes.code | FrameAttributes.pageTable | FrameAttributes.descriptorTable
+                | FrameAttributes.unwritten
+            mayWrite = memory.writablePage(physical) == page && memory.attributes(physical) & watched == 0
         }
         dataCaches.fill(user: isUser, linear: linear, page: page, write: mayWrite, largeSlot: largeSlot)
     }

@@ -69,6 +69,8 @@ package final class SystemPorts: PortDevice, Archivable {
     package var onClearFERR: () -> Void = {}
     /// Takes each byte written to a debug console, port 0xE9 or 0x402.
     package var onDebugByte: (UInt8) -> Void = { _ in }
+    /// Takes each byte written to port 0xE9, where guests set marks.
+    package var onMarkByte: (UInt8) -> Void = { _ in }
     /// Takes the byte written to the exit port 0xF4.
     package var onDebugExit: (UInt8) -> Void = { _ in }
 
@@ -104,7 +106,10 @@ package final class SystemPorts: PortDevice, Archivable {
         case Port.post: post.primary = value
         case Port.post2: post.secondary = value
         case Port.systemControlA: writeSystemControlA(value)
-        case Port.debugConsole, Port.firmwareConsole: onDebugByte(value)
+        case Port.debugConsole:
+            onMarkByte(value)
+            onDebugByte(value)
+        case Port.firmwareConsole: onDebugByte(value)
         case Port.coprocessorBusy, Port.coprocessorReset: onClearFERR()
         case Port.debugExit: onDebugExit(value)
         case Port.resetControl: writeResetControl(value)

@@ -13,4 +13,13 @@ package enum EventKind: UInt8, CaseIterable {
     // What the machine does.
     case mmioRead, mmioWrite, dma, exception, interruptAsserted, interruptDelivered, modeSwitch
     case pageTableWrite, descriptorWrite, tlbFill, firstTouch, taskSwitch
+    /// Not an event of its own: up to 16 bytes that the string I/O before it moved, in `operand` and `value`. `size` is
+    /// their number.
+    case payload
+}
+
+/// Bits of `EventRecord.flags`.
+package enum EventFlags {
+    /// String I/O: `value` elements of `detail` bytes follow in records of kind `payload`.
+    package static let hasPayload: UInt8 = 1 << 0
 }

@@ -24,10 +24,34 @@ enum SensitiveInstructions {
         let kind = kind(decoding)
         guard kind != .none else { return }
         let op = decoding.op
+        if kind == .portIn || kind == .portOut { describePort(decoding, isInput: kind == .portIn) }
         op.pointee.kind = kind.rawValue
         op.pointee.inner = op.pointee.handler
         op.pointee.handler = { cpu, op in SensitiveInstructions.report(cpu, op) }
     }
+
+    /// Bit of a port instruction's displacement, which it has no other use for: the port is the immediate. The bits
+    /// below are the width in bytes.
+    private static let portIsImmediate: UInt64 = 1 << 8
+    /// And another one: it is INS or OUTS, with or without REP.
+    private static let movesString: UInt64 = 1 << 9
+
+    private static func describePort(_ decoding: Decoding, isInput: Bool) {
+        let op = decoding.op
+        // The port is the other one of the two operands.
+        let isString = stringIO.contains(decoding.mnemonic)
+        op.pointee.displacement = UInt64(decoding.operands[isInput ? 0 : 1].size) / 8
+        if isString {
+            op.pointee.displacement |= movesString
+        } else if decoding.isImmediate(isInput ? 1 : 0) {
+            op.pointee.displacement |= portIsImmediate
+        }
+    }
+
+    private static let stringIO: Set<ZydisMnemonic> = [
+        ZYDIS_MNEMONIC_INSB, ZYDIS_MNEMONIC_INSW, ZYDIS_MNEMONIC_INSD, ZYDIS_MNEMONIC_OUTSB, ZYDIS_MNEMONIC_OUTSW,
+        ZYDIS_MNEMONIC_OUTSD,
+    ]
 
     private static let kinds: [ZydisMnemonic: EventKind] = [
         ZYDIS_MNEMONIC_CLI: .cli, ZYDIS_MNEMONIC_STI: .sti,
@@ -81,14 +105,14 @@ enum SensitiveInstructions {
     // MARK: Reporting
 
     /// Runs a sensitive operation and reports it: the operand and what it read or wrote. One that faults did not
-    /// happen;
-    /// its exception is reported instead.
+    /// happen, and its exception is reported instead; of string I/O, the elements before a fault did.
     fileprivate static func report(_ cpu: CPU, _ op: OperationPointer) -> Next {
         let inner = op.pointee.inner.unsafelyUnwrapped
         let kind = op.pointee.kind
         let position = cpu.count(before: op)
         cpu.pointee.position = position
         cpu.pointee.rip = cpu.rip(of: op)
+        if isPort(kind), op.pointee.displacement & movesString != 0 { return reportStringIO(cpu, op, position) }
         guard cpu.pointee.events != nil else {
             let next = inner(cpu, op)
             if happened(cpu) { cpu_event_count(cpu, Int32(kind)).pointee &+= 1 }
@@ -100,14 +124,50 @@ enum SensitiveInstructions {
         let next = inner(cpu, op)
         if happened(cpu) {
             cpu_event_count(cpu, Int32(kind)).pointee &+= 1
+            let width = isPort(kind) ? UInt32(op.pointee.displacement & 0xff) : 0
             cpu.append(
                 EventRecord(
                     count: position, address: address, operand: operand, value: valueAfter(cpu, op), kind: kind,
-                    ring: ring, size: op.pointee.length, flags: 0, detail: 0))
+                    ring: ring, size: op.pointee.length, flags: 0, detail: width))
             switch EventKind(rawValue: kind) {
             case .lgdt, .lidt, .lldt, .ltr: cpu.processor.watchDescriptorTables()
             default: break
             }
+        }
+        return next
+    }
+
+    @inline(__always) private static func isPort(_ kind: UInt8) -> Bool {
+        kind == EventKind.portIn.rawValue || kind == EventKind.portOut.rawValue
+    }
+
+    /// INS and OUTS: one event for all the elements that were moved, with the bytes behind it.
+    @inline(never) private static func reportStringIO(_ cpu: CPU, _ op: OperationPointer, _ position: UInt64) -> Next {
+        let ring = cpu.pointee.cpl
+        let address = cpu.nextLinearAddress
+        let port = cpu.gpr(Register.rdx) & 0xffff
+        let left = cpu.gpr(Register.rcx)
+        let processor = cpu.processor
+        processor.stringPayload.removeAll(keepingCapacity: true)
+        let next = op.pointee.inner.unsafelyUnwrapped(cpu, op)
+        guard happened(cpu) || cpu.gpr(Register.rcx) != left else { return next }
+        cpu_event_count(cpu, Int32(op.pointee.kind)).pointee &+= 1
+        guard cpu.pointee.events != nil else { return next }
+        let width = op.pointee.displacement & 0xff
+        let bytes = processor.stringPayload
+        cpu.append(
+            EventRecord(
+                count: position, address: address, operand: port, value: UInt64(bytes.count) / max(width, 1),
+                kind: op.pointee.kind, ring: ring, size: op.pointee.length, flags: EventFlags.hasPayload,
+                detail: UInt32(width)))
+        for start in stride(from: 0, to: bytes.count, by: 16) {
+            let part = bytes[start..<min(start + 16, bytes.count)]
+            var words: (UInt64, UInt64) = (0, 0)
+            withUnsafeMutableBytes(of: &words) { $0.copyBytes(from: part) }
+            cpu.append(
+                EventRecord(
+                    count: position, address: address, operand: words.0, value: words.1,
+                    kind: EventKind.payload.rawValue, ring: ring, size: UInt8(part.count), flags: 0, detail: 0))
         }
         return next
     }
@@ -122,7 +182,9 @@ enum SensitiveInstructions {
     private static func operandBefore(_ cpu: CPU, _ op: OperationPointer) -> UInt64 {
         switch EventKind(rawValue: op.pointee.kind) {
         case .rdmsr, .wrmsr, .rdpmc, .cpuid: cpu.gpr(op.pointee.kind == EventKind.cpuid.rawValue ? 0 : 1) & 0xffff_ffff
-        case .portIn, .portOut: cpu.gpr(Register.rdx) & 0xffff
+        case .portIn, .portOut:
+            op.pointee.displacement & portIsImmediate != 0
+                ? op.pointee.immediate & 0xff : cpu.gpr(Register.rdx) & 0xffff
         case .invlpg: cpu.effectiveAddress(op)
         default: op.pointee.immediate
         }
@@ -133,7 +195,8 @@ enum SensitiveInstructions {
         switch EventKind(rawValue: op.pointee.kind) {
         case .rdmsr, .wrmsr, .rdtsc, .rdtscp, .rdpmc: cpu.gpr(Register.rdx) << 32 | cpu.gpr(Register.rax) & 0xffff_ffff
         case .pushf, .popf, .cli, .sti, .iret: cpu.rflags
-        case .cpuid, .portIn, .portOut: cpu.gpr(Register.rax)
+        case .cpuid: cpu.gpr(Register.rax)
+        case .portIn, .portOut: cpu.gpr(Register.rax) & ((1 << ((op.pointee.displacement & 0xff) * 8)) - 1)
         case .readControl, .readDebug, .segmentStore: cpu.register(op.pointee.destination)
         case .writeControl, .writeDebug, .segmentLoad: op.pointee.source.load(as: UInt64.self)
         default: 0

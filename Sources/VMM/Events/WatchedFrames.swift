@@ -11,22 +11,43 @@ import CEngine
 extension Processor {
     /// The frame of `physical` is being accessed; by the first access since the sink was attached it is reported.
     func touch(_ physical: UInt64) {
-        guard memory.attributes(physical) & FrameAttributes.touched == 0, memory.readPage(physical) != nil,
-            physical < memory.size
+        guard watchesPaging, physical < memory.size, memory.attributes(physical) & FrameAttributes.touched == 0,
+            memory.readPage(physical) != nil
         else { return }
         memory.mark(physical, FrameAttributes.touched)
         reportOnly(.firstTouch, operand: physical & pageMask, value: 0, size: 0)
     }
 
+    /// What is watched and what was touched: the attributes of each RAM frame, and the ranges of the descriptor tables.
+    /// It belongs to the events and not to the machine's state; who goes on with the events in another machine sets it
+    /// after attaching the sink there.
+    package var watchState: (frames: [UInt8], descriptors: [Range<UInt64>]) {
+        get {
+            let frames = UnsafeBufferPointer(start: memory.frames, count: Int(memory.size / pageSize))
+            return (frames.map { $0 & FrameAttributes.watched }, descriptorRanges)
+        }
+        set {
+            for (frame, attributes) in newValue.frames.prefix(Int(memory.size / pageSize)).enumerated() {
+                memory.frames[frame] &= ~FrameAttributes.watched
+                memory.frames[frame] |= attributes & FrameAttributes.watched
+            }
+            descriptorRanges = newValue.descriptors
+            beginWatching()
+        }
+    }
+
     /// Takes the frame of `physical` off the fast path for stores.
     func watch(_ physical: UInt64, _ attribute: UInt8) {
-        guard memory.attributes(physical) & attribute == 0, let page = memory.writePage(physical) else { return }
+        guard memory.attributes(physical) & attribute == 0, let page = memory.writablePage(physical) else {
+            return
+        }
         memory.mark(physical, attribute)
         dataCaches.protect(page)
     }
 
     /// Watches the descriptor tables as they are now, and no others.
     func watchDescriptorTables() {
+        guard watchesPaging else { return }
         for range in descriptorRanges { memory.unmark(range.lowerBound, FrameAttributes.descriptorTable) }
         descriptorRanges = []
         let state = cpu.pointee

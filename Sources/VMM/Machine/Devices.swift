@@ -31,6 +31,8 @@ package final class Devices: Archivable {
     }
     /// Takes each byte written to the debug consoles, ports 0xE9 and 0x402.
     package var onDebugOutput: (UInt8) -> Void = { _ in }
+    /// Takes each byte written to port 0xE9, where guests set marks.
+    package var onMarkOutput: (UInt8) -> Void = { _ in }
     /// Takes the outcome when a device ends the run.
     var onOutcome: (Outcome) -> Void = { _ in }
     /// Called when the guest asks for a reset.
@@ -114,6 +116,7 @@ package final class Devices: Archivable {
         systemPorts.onClearFERR = { interrupts.set(13, .isa, false) }
         systemPorts.onReset = { [unowned self] _ in onReset() }
         systemPorts.onDebugByte = { [unowned self] in onDebugOutput($0) }
+        systemPorts.onMarkByte = { [unowned self] in onMarkOutput($0) }
         systemPorts.onDebugExit = { [unowned self] in onOutcome(.debugExit($0)) }
         keyboard.onReset = { [unowned self] _ in onReset() }
         powerManagement.onPowerOff = { [unowned self] in onOutcome(.powerOff) }

@@ -9,6 +9,8 @@ package final class Machine {
         case idle(until: UInt64?)
         /// The machine was reset and is at its first instruction again.
         case reset
+        /// `pause` was called.
+        case paused
         case ended(Outcome)
     }
 
@@ -26,6 +28,7 @@ package final class Machine {
     /// Whether console input may still come, so that a guest halted without a timer is not at its end.
     package var expectsInput = false
     private var resetIsPending = false
+    private var pauseIsPending = false
     /// Deadlines passed in a row while the processor stayed halted, after which the caller gets its turn.
     private static let idleDeadlinesPerRun = 1000
 
@@ -59,6 +62,12 @@ package final class Machine {
         processor.stopSoon()
     }
 
+    /// Makes `run` return after the current instruction, so that the caller gets its turn there.
+    package func pause() {
+        pauseIsPending = true
+        processor.stopSoon()
+    }
+
     /// Executes until `limit` counts have passed since power-on, or something ends it earlier.
     ///
     /// With `stopsWhenIdle` it returns when the processor halts, before virtual time skips ahead.
@@ -73,6 +82,10 @@ package final class Machine {
             }
             if let outcome { return .ended(outcome) }
             guard clock.count < limit else { return .limit }
+            if pauseIsPending {
+                pauseIsPending = false
+                return .paused
+            }
             let deadline = events.nextDeadline.map { clock.count(reaching: $0) } ?? .max
             let traced = trace?.step(processor) ?? .max
             switch processor.run(until: min(limit, deadline, traced)) {

@@ -18,6 +18,36 @@ extension Machine {
         if let failure = archive.failure { throw failure }
     }
 
+    /// The state without the contents of RAM, for whoever keeps those by page.
+    package func snapshotWithoutRAM() -> [UInt8] {
+        let archive = StateArchive(omitsRAM: true)
+        visit(archive)
+        return archive.bytes
+    }
+
+    /// `snapshotWithoutRAM` with the name and place of each field, for looking at what is in it.
+    package func layoutWithoutRAM() -> (bytes: [UInt8], fields: [StateArchive.Field]) {
+        let archive = StateArchive(recordsLayout: true, omitsRAM: true)
+        visit(archive)
+        return (archive.bytes, archive.layout)
+    }
+
+    /// Continues from `snapshotWithoutRAM`, after the contents of RAM were put back; otherwise as `restore`.
+    package func restoreWithoutRAM(_ snapshot: [UInt8]) throws(SnapshotError) {
+        let archive = StateArchive(restoring: snapshot, omitsRAM: true)
+        visit(archive)
+        archive.finish()
+        if let failure = archive.failure { throw failure }
+    }
+
+    /// Everything but the contents of RAM in short: each field as it is, or its XXH3 if it is longer than a few hundred
+    /// bytes. Two machines with the same summary and the same RAM are in the same state.
+    package func stateSummary(recordsLayout: Bool = false) -> (bytes: [UInt8], layout: [StateArchive.Field]) {
+        let archive = StateArchive(recordsLayout: recordsLayout, omitsRAM: true, abbreviates: true)
+        visit(archive)
+        return (archive.bytes, archive.layout)
+    }
+
     /// A digest of the state that `snapshot` would hold.
     package var digest: StateDigest { StateArchive.digest { visit($0) } }
 

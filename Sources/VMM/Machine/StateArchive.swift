@@ -23,6 +23,11 @@ package struct StateDigest: Equatable, CustomStringConvertible {
     package let high: UInt64
     package let low: UInt64
 
+    package init(high: UInt64, low: UInt64) {
+        self.high = high
+        self.low = low
+    }
+
     /// 32 hexadecimal digits.
     package var description: String {
         [high, low].map { word in
@@ -53,19 +58,28 @@ package final class StateArchive {
     private var hash: OpaquePointer?
     private var cursor = 0
     private var sections: [String] = []
+    /// The contents of RAM are kept elsewhere and not visited.
+    package let omitsRAM: Bool
+    /// Long fields are taken as their XXH3.
+    private let abbreviates: Bool
+    private static let longestWhole = 256
 
     /// An archive that collects state; `recordsLayout` keeps each field's name and place for comparing two archives.
-    package init(recordsLayout: Bool = false) {
+    package init(recordsLayout: Bool = false, omitsRAM: Bool = false, abbreviates: Bool = false) {
         bytes = []
         isRestoring = false
         self.recordsLayout = recordsLayout
+        self.omitsRAM = omitsRAM
+        self.abbreviates = abbreviates
     }
 
     /// An archive that puts the state held in `bytes` back.
-    package init(restoring bytes: [UInt8]) {
+    package init(restoring bytes: [UInt8], omitsRAM: Bool = false) {
         self.bytes = bytes
         isRestoring = true
         recordsLayout = false
+        self.omitsRAM = omitsRAM
+        abbreviates = false
     }
 
     /// The digest of the state that `visit` visits, without collecting it.
@@ -155,7 +169,12 @@ package final class StateArchive {
             XXH3_128bits_update(hash, memory.baseAddress, memory.count)
         } else {
             let start = bytes.count
-            bytes.append(contentsOf: memory)
+            if abbreviates, memory.count > Self.longestWhole {
+                var value = XXH3_64bits(memory.baseAddress, memory.count)
+                withUnsafeBytes(of: &value) { bytes.append(contentsOf: $0) }
+            } else {
+                bytes.append(contentsOf: memory)
+            }
             if recordsLayout { layout.append(Field(path: path(name), range: start..<bytes.count)) }
         }
     }

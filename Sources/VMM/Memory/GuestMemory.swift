@@ -16,6 +16,10 @@ package enum FrameAttributes {
     package static let descriptorTable: UInt8 = 1 << 2
     /// Was touched since the sink was attached.
     package static let touched: UInt8 = 1 << 3
+    /// What is kept only for a sink that wants paging events.
+    package static let watched = pageTable | descriptorTable | touched
+    /// Was not written to since writes began to be noted.
+    package static let unwritten: UInt8 = 1 << 4
 }
 
 /// Guest-physical memory: RAM from address 0 up, ROMs, and the PC's area below 1 MB whose pages can be either.
@@ -47,8 +51,8 @@ package final class GuestMemory: DMAMemory, Archivable {
     package var onCodeWrite: (_ address: UInt64, _ count: Int) -> Void = { _, _ in }
     /// Called with the physical range when what the legacy area shows there has changed.
     package var onMapChange: (Range<UInt64>) -> Void = { _ in }
-    /// Called for each DMA access, for the event sink.
-    package var onDMA: (_ address: UInt64, _ count: Int, _ isWrite: Bool) -> Void = { _, _, _ in }
+    /// Called for each DMA access with what it moves, for the event sink.
+    package var onDMA: (_ address: UInt64, _ bytes: UnsafeRawBufferPointer, _ isWrite: Bool) -> Void = { _, _, _ in }
 
     /// RAM of `size` bytes, a multiple of 1 MB from 1 MB to 3 GB, all zero.
     package init(size: UInt64) {
@@ -120,8 +124,15 @@ package final class GuestMemory: DMAMemory, Archivable {
         return nil
     }
 
-    /// The page at guest-physical `address` for writing, or nil if it is not RAM.
+    /// The page at guest-physical `address` for writing, or nil if it is not RAM. It counts as written to.
     package func writePage(_ address: UInt64) -> UnsafeMutableRawPointer? {
+        guard let page = writablePage(address) else { return nil }
+        frames[Int(address / pageSize)] &= ~FrameAttributes.unwritten
+        return page
+    }
+
+    /// The page at guest-physical `address` if it can be written to, for comparing; nil if it is not RAM.
+    package func writablePage(_ address: UInt64) -> UnsafeMutableRawPointer? {
         let page = address & pageMask
         guard page < size else { return nil }
         if page >= Self.legacyStart && page < Self.legacyEnd,
@@ -158,7 +169,7 @@ package final class GuestMemory: DMAMemory, Archivable {
     // MARK: DMA
 
     package func read(_ address: UInt64, into buffer: UnsafeMutableRawBufferPointer) {
-        onDMA(address, buffer.count, false)
+        defer { onDMA(address, UnsafeRawBufferPointer(buffer), false) }
         forEachPage(address, buffer.count) { address, range in
             let target = UnsafeMutableRawBufferPointer(rebasing: buffer[range])
             if address < size, let page = readPage(address) {
@@ -172,7 +183,7 @@ package final class GuestMemory: DMAMemory, Archivable {
     }
 
     package func write(_ address: UInt64, from buffer: UnsafeRawBufferPointer) {
-        onDMA(address, buffer.count, true)
+        onDMA(address, buffer, true)
         forEachPage(address, buffer.count) { address, range in
             guard let page = writePage(address) else { return }
             if attributes(address) & FrameAttributes.code != 0 { onCodeWrite(address, range.count) }
@@ -191,6 +202,35 @@ package final class GuestMemory: DMAMemory, Archivable {
             done += chunk
         }
     }
+
+    // MARK: Written pages
+
+    /// Marks every frame as not written to.
+    func forgetWrittenPages() {
+        for frame in 0..<Int(size / pageSize) { frames[frame] |= FrameAttributes.unwritten }
+    }
+
+    /// Appends the numbers of the frames that were written to since they were marked, in ascending order.
+    func appendWrittenPages(to pages: inout [UInt32]) {
+        for frame in 0..<Int(size / pageSize) where frames[frame] & FrameAttributes.unwritten == 0 {
+            pages.append(UInt32(frame))
+        }
+    }
+
+    /// The bytes of RAM page `number`, for looking at; owned by this object.
+    package func ramPage(_ number: UInt32) -> UnsafeRawBufferPointer {
+        precondition(UInt64(number) < size / pageSize)
+        return UnsafeRawBufferPointer(start: ram + Int(number) * Int(pageSize), count: Int(pageSize))
+    }
+
+    /// Replaces RAM page `number`, when a state is put back; `restore` of the rest of the state must follow.
+    package func setRAMPage(_ number: UInt32, _ bytes: UnsafeRawBufferPointer) {
+        precondition(UInt64(number) < size / pageSize && bytes.count == Int(pageSize))
+        (ram + Int(number) * Int(pageSize)).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+    }
+
+    /// Makes all of RAM zero, when a state is put back.
+    package func clearRAM() { madvise(ram, Int(size), MADV_DONTNEED) }
 
     // MARK: State
 
@@ -211,7 +251,7 @@ package final class GuestMemory: DMAMemory, Archivable {
         var write = legacyWrite.map(\.rawValue)
         archive.fixed("legacyRead", &read)
         archive.fixed("legacyWrite", &write)
-        archiveRAM(archive)
+        if !archive.omitsRAM { archiveRAM(archive) }
         guard archive.isRestoring, archive.failure == nil else { return }
         legacyRead = read.map { LegacyTarget(rawValue: $0) ?? .mmio }
         legacyWrite = write.map { LegacyTarget(rawValue: $0) ?? .mmio }

@@ -41,6 +41,7 @@ struct DifferenceSearch {
         case .limit: "reached its limit"
         case .idle: "is idle"
         case .reset: "was reset"
+        case .paused: "paused"
         case .ended(let outcome): "ended (\(outcome.name))"
         }
     }

@@ -217,6 +217,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
         else { return nil }
         let value = cpu.processor.readPort(port, size: size, op)
         cpu.finishUpdate(place, T(truncatingIfNeeded: value), op)
+        cpu.processor.noteStringIO(value, size: size)
         cpu.advance(Register.rdi, op, by: cpu.step(size))
         return true
     }
@@ -231,6 +232,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
             return nil
         }
         cpu.processor.writePort(port, UInt32(truncatingIfNeeded: value), size: size, op)
+        cpu.processor.noteStringIO(UInt32(truncatingIfNeeded: value), size: size)
         cpu.advance(Register.rsi, op, by: cpu.step(size))
         return true
     }

@@ -94,7 +94,7 @@ struct ProbeGroup {
         default: return nil
         }
         let address = instruction.address
-        // An operand that must be aligned faults before its page is looked up.
+        // One that must be aligned is judged before anything is looked up for it.
         guard instruction.hasMemory, !instruction.isAligned, address.base >= 0, address.index < 0, address.segment < 0,
             address.width == width * 8, let displacement = Int32(truncatingExactly: address.displacement, width)
         else { return nil }

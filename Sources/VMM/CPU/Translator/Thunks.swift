@@ -127,6 +127,8 @@ struct Thunks {
         e.loadAddress(.rdi, .memory(.state, Int32(-StateOffset.bias)))
         e.move(.rax, constant: UInt64(UInt(bitPattern: unsafeBitCast(fillFunction, to: UnsafeRawPointer.self))))
         e.call(through: .register(.rax))
+        // A walk that changes code moves the deadline.
+        e.loadBudget()
         e.test(.register(.rax), size: 1, .rax)
         for (number, register) in GuestRegisters.callerSaved { e.load(register, .state(StateOffset.gpr(number))) }
         e.pop(.rax)

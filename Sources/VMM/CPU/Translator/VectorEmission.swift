@@ -17,7 +17,7 @@ extension Translator {
     /// anything is looked up for it.
     private func probeVector(write: Bool) {
         prepareProbe()
-        if current.group.exists { return probe(size: 16, write: write) }
+        if current.group.exists { return probeGroup() }
         effectiveAddress()
         if current.isAligned && !has(.alignment) {
             hot.test(.register(.address), size: 1, constant: 15)

@@ -1,0 +1,98 @@
+import CEngine
+import Tracer
+import VMM
+
+/// Compares the events of a replay with the recorded ones as they come.
+package final class EventVerifier: EventSink {
+    private let cursor: EventCursor
+    /// Recorded events up to here count.
+    private let limit: UInt64
+    /// Kinds that the trace does not hold, though the machine reports them.
+    private let skipsPaging: Bool
+    /// Events that were the same.
+    package private(set) var verified: UInt64 = 0
+    package private(set) var divergence: Divergence?
+    package private(set) var failure: TraceError?
+    private var next: UInt64
+    /// Whether the last event was within the limit, so that its payload is.
+    private var isComparing = false
+
+    /// Changes a recorded event before it is compared, for tests of the comparison.
+    package var fault: ((UInt64, inout EventRecord) -> Void)?
+
+    package init(_ reader: TraceReader, from first: UInt64, limit: UInt64) throws(TraceError) {
+        cursor = try EventCursor(reader, from: first)
+        self.limit = limit
+        next = first
+        skipsPaging = reader.manifest.detail != .paging
+    }
+
+    package func receive(_ events: UnsafeBufferPointer<EventRecord>) {
+        guard divergence == nil, failure == nil else { return }
+        for index in 0..<events.count {
+            let record = events[index]
+            if skipsPaging, Self.isPaging(record.kind) { continue }
+            compare(record)
+            if divergence != nil || failure != nil { return }
+        }
+    }
+
+    private static func isPaging(_ kind: UInt8) -> Bool {
+        switch EventKind(rawValue: kind) {
+        case .tlbFill, .firstTouch, .pageTableWrite, .descriptorWrite: true
+        default: false
+        }
+    }
+
+    @inline(__always) private func compare(_ record: EventRecord) {
+        let isPayload = record.kind == EventKind.payload.rawValue
+        if !isPayload { isComparing = next < limit }
+        guard isComparing else { return }
+        do throws(TraceError) {
+            guard var recorded = try cursor.next() else {
+                divergence = Divergence(
+                    kind: .event, position: TracePosition(count: record.count, nanoseconds: 0), event: next,
+                    site: record.address,
+                    differences: [
+                        Divergence.Difference(
+                            "event", recorded: "none", replayed: EventText.name(record.kind))
+                    ])
+                return
+            }
+            if let fault { fault(cursor.number, &recorded) }
+            if Self.isSame(recorded, record) {
+                if !isPayload {
+                    verified &+= 1
+                    next &+= 1
+                }
+                return
+            }
+            divergence = Divergence(
+                kind: .event, position: TracePosition(count: record.count, nanoseconds: 0), event: cursor.number,
+                site: record.address, differences: EventText.differences(recorded, record))
+        } catch {
+            failure = error
+        }
+    }
+
+    @inline(__always) private static func isSame(_ left: EventRecord, _ right: EventRecord) -> Bool {
+        left.count == right.count && left.address == right.address && left.operand == right.operand
+            && left.value == right.value && left.kind == right.kind && left.ring == right.ring
+            && left.size == right.size && left.flags == right.flags && left.detail == right.detail
+    }
+
+    /// At the end of the replay, or at a digest: events that were recorded before it and did not come.
+    func finish(expecting events: UInt64, at position: TracePosition) {
+        guard divergence == nil, failure == nil, next < events else { return }
+        do throws(TraceError) {
+            guard let recorded = try cursor.next() else { return }
+            divergence = Divergence(
+                kind: .event, position: position, event: cursor.number, site: recorded.address,
+                differences: [
+                    Divergence.Difference("event", recorded: EventText.name(recorded.kind), replayed: "none")
+                ])
+        } catch {
+            failure = error
+        }
+    }
+}

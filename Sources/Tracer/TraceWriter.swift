@@ -1,0 +1,171 @@
+import CEngine
+import Glibc
+import VMM
+
+/// Compresses and writes on a thread of its own, in the order in which it was asked to. What waits is bounded: who asks
+/// faster than the thread works waits too.
+///
+/// One thread calls it; the thread it starts owns file, compressor and encoder until it has ended.
+package final class TraceWriter: @unchecked Sendable {
+    private enum Job {
+        /// A copy of a batch, from `buffers`.
+        case events(UnsafeMutablePointer<EventRecord>, Int)
+        case block(Block, level: Int32)
+        /// Writes what the encoder holds, then the block.
+        case sync(Block)
+        case finish
+    }
+
+    /// Records in a buffer; at most `mostJobs` buffers exist.
+    private static let bufferSize = 4096
+    private static let mostJobs = 64
+    private static let mostBlockBytes = 64 << 20
+
+    private let file: TraceFileWriter
+    private let encoder: EventEncoder
+    private var thread = pthread_t()
+    private var isRunning = false
+
+    // Under `mutex`: everything that both threads touch.
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let wakeUp: UnsafeMutablePointer<pthread_cond_t>
+    private let room: UnsafeMutablePointer<pthread_cond_t>
+    private var jobs: [Job] = []
+    private var waitingBytes = 0
+    private var buffers: [UnsafeMutablePointer<EventRecord>] = []
+    private var error: TraceError?
+
+    /// Creates the file. `rate` is the machine's counts per microsecond, `firstEvent` the number of the first event.
+    package init(_ path: String, rate: UInt64, epoch: UInt32, firstEvent: UInt64) throws(TraceError) {
+        file = try TraceFileWriter(path)
+        encoder = EventEncoder(rate: rate, epoch: epoch, firstEvent: firstEvent)
+        mutex = .allocate(capacity: 1)
+        wakeUp = .allocate(capacity: 1)
+        room = .allocate(capacity: 1)
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(wakeUp, nil)
+        pthread_cond_init(room, nil)
+        start()
+    }
+
+    deinit {
+        precondition(!isRunning, "a trace writer must be finished")
+        pthread_mutex_destroy(mutex)
+        pthread_cond_destroy(wakeUp)
+        pthread_cond_destroy(room)
+        mutex.deallocate()
+        wakeUp.deallocate()
+        room.deallocate()
+        for buffer in buffers { buffer.deallocate() }
+    }
+
+    /// The thread holds the object until it ends. Signals stay with the thread that runs the guest.
+    private func start() {
+        isRunning = true
+        var all = sigset_t()
+        var old = sigset_t()
+        sigfillset(&all)
+        pthread_sigmask(SIG_BLOCK, &all, &old)
+        let context = Unmanaged.passRetained(self).toOpaque()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                Unmanaged<TraceWriter>.fromOpaque(argument).takeRetainedValue().work()
+                return nil
+            }, context)
+        pthread_sigmask(SIG_SETMASK, &old, nil)
+        precondition(result == 0, "no thread can be started")
+    }
+
+    // MARK: For the guest's thread
+
+    /// Why writing failed, once it has.
+    package var failure: TraceError? { locked { error } }
+
+    /// Copies a batch of events.
+    package func append(_ batch: UnsafeBufferPointer<EventRecord>) {
+        var start = 0
+        while start < batch.count {
+            let count = min(batch.count - start, Self.bufferSize)
+            let buffer = locked { buffers.popLast() } ?? .allocate(capacity: Self.bufferSize)
+            buffer.initialize(from: batch.baseAddress! + start, count: count)
+            submit(.events(buffer, count), bytes: count * MemoryLayout<EventRecord>.stride)
+            start += count
+        }
+    }
+
+    package func append(_ block: Block, level: Int32 = 3) {
+        submit(.block(block, level: level), bytes: block.columns.reduce(0) { $0 + $1.bytes.count })
+    }
+
+    /// Writes all events so far, then `block`.
+    package func sync(_ block: Block) { submit(.sync(block), bytes: 0) }
+
+    /// Ends the thread when all is written. Nothing may be appended after it.
+    package func finish(complete: Bool) throws(TraceError) -> TraceStatistics {
+        if isRunning {
+            submit(.finish, bytes: 0)
+            pthread_join(thread, nil)
+            isRunning = false
+        }
+        if let error { throw error }
+        if complete { try file.finish() }
+        return file.statistics
+    }
+
+    private func submit(_ job: Job, bytes: Int) {
+        pthread_mutex_lock(mutex)
+        while jobs.count >= Self.mostJobs || waitingBytes > Self.mostBlockBytes { pthread_cond_wait(room, mutex) }
+        jobs.append(job)
+        waitingBytes += bytes
+        pthread_cond_signal(wakeUp)
+        pthread_mutex_unlock(mutex)
+    }
+
+    private func locked<T>(_ body: () -> T) -> T {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return body()
+    }
+
+    // MARK: The writing thread
+
+    private func work() {
+        while true {
+            pthread_mutex_lock(mutex)
+            while jobs.isEmpty { pthread_cond_wait(wakeUp, mutex) }
+            let taken = jobs
+            jobs = []
+            waitingBytes = 0
+            pthread_cond_signal(room)
+            pthread_mutex_unlock(mutex)
+            for job in taken {
+                if case .finish = job { return }
+                run(job)
+            }
+        }
+    }
+
+    private func run(_ job: Job) {
+        switch job {
+        case .events(let buffer, let count):
+            encoder.append(UnsafeBufferPointer(start: buffer, count: count)) { write($0) }
+            locked { buffers.append(buffer) }
+        case .block(let block, let level): write(block, level)
+        case .sync(let block):
+            encoder.finishBlock { write($0) }
+            write(block)
+        case .finish: break
+        }
+    }
+
+    private func write(_ block: Block, _ level: Int32 = 3) {
+        guard locked({ error }) == nil else { return }
+        do throws(TraceError) {
+            try file.append(block, level: level)
+        } catch {
+            locked { self.error = error }
+        }
+    }
+}
