@@ -35,6 +35,8 @@ struct Case {
     var codeIsWritable = false
     /// A sink is attached, and what it gets is compared too.
     var watchesEvents = false
+    /// All floating-point exceptions are masked at the start, and none is pending.
+    var masksExceptions = false
     /// Counts after which the run ends in any case.
     var limit: UInt64 = 3000
     /// How often a block is executed before it is translated.

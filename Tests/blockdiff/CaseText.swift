@@ -24,6 +24,7 @@ enum CaseText {
         ]
         if test.codeIsWritable { lines.append("writable") }
         if test.watchesEvents { lines.append("events") }
+        if test.masksExceptions { lines.append("masked") }
         for (number, value) in test.registers.enumerated() where value != 0 {
             lines.append("reg \(number) \(hex(value))")
         }
@@ -76,6 +77,10 @@ enum CaseText {
         }
         if word == "events", rest.isEmpty {
             test.watchesEvents = true
+            return true
+        }
+        if word == "masked", rest.isEmpty {
+            test.masksExceptions = true
             return true
         }
         guard let first = rest.first else { return false }

@@ -79,6 +79,10 @@ extension ProgramGenerator {
         return (0..<decoder.operandCount).allSatisfy { index in
             let operand = decoder.operands[index]
             guard operand.isMemory else { return true }
+            // Nothing is mapped for 16-bit addresses, and the stack is not aligned.
+            let isShort = decoder.instruction.pointee.address_width == 16
+            let isLargeOnStack = operand.size > 64 && generalRegister(operand.mem.base)?.number == 4
+            if isShort || isLargeOnStack { return false }
             return [ZYDIS_REGISTER_DS, ZYDIS_REGISTER_ES, ZYDIS_REGISTER_SS, ZYDIS_REGISTER_NONE]
                 .contains(operand.mem.segment) || is64 && operand.mem.segment == ZYDIS_REGISTER_CS
         }
@@ -186,7 +190,9 @@ extension ProgramGenerator {
         }
         if let pointer = known[base], isPlainPointer(pointer), random.chance(65) {
             // The register is good as it is; the displacement goes along with it.
-            let near = UInt64(bitPattern: Int64(random.below(96) - 48)) &- offset
+            var near = UInt64(bitPattern: Int64(random.below(96) - 48))
+            if forHost { near &= ~15 }
+            near = near &- offset
             if displacement.size == 8, Int64(bitPattern: near) >= -128, Int64(bitPattern: near) < 128 {
                 store(near, at: Int(displacement.offset), count: 1, &bytes)
             } else if displacement.size == 32 {

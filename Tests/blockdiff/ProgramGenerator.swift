@@ -49,7 +49,8 @@ final class ProgramGenerator {
         program.test.stateSeed = random.next()
         program.test.threshold = UInt16(random.pick([0, 0, 0, 1, 2, 5]))
         program.test.fuel = UInt64(5 + random.below(random.chance(20) ? 150 : 45))
-        program.test.limit = random.chance(90) ? 4000 : 20000
+        program.test.limit = forHost ? 30000 : random.chance(90) ? 4000 : 20000
+        program.test.masksExceptions = forHost
         for number in 0..<16 {
             let pointer = Linear.low + Linear.data + UInt64(random.below(0x1e00))
             let value = random.chance(35) ? pointer : random.integer()

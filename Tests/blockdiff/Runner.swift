@@ -37,7 +37,7 @@ final class Runner {
     private func makeProgram(_ number: Int) -> (program: Program, forHost: Bool) {
         var random = Random(options.seed, UInt64(number), 0x70)
         let setting = options.setting ?? random.pick(Setting.allCases)
-        let forHost = (setting == .user64 || setting == .compatUser) && random.chance(40)
+        let forHost = (setting == .user64 || setting == .compatUser) && random.chance(50)
         let pool = pools[setting.is64Bit ? .bits64 : .bits32]!
         let generator = ProgramGenerator(setting: setting, pool: pool, forHost: forHost, random: random)
         return (generator.make(), forHost)
