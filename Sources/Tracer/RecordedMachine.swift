@@ -52,6 +52,11 @@ extension ImageContents {
         of configuration: MachineConfiguration, paths: ImagePaths, embed: Bool
     ) -> [ImageContents] {
         var images: [ImageContents] = []
+        // Where a file lies matters only to a trace that needs it again.
+        func name(_ path: String?) -> String {
+            guard let path else { return "" }
+            return embed ? String(path[(path.lastIndex(of: "/").map(path.index(after:)) ?? path.startIndex)...]) : path
+        }
         func add(_ role: TraceImage.Role, _ bytes: [UInt8], commandLine: String = "") {
             let number = images.filter { $0.image.role == role }.count
             let files = paths.files[role] ?? []
@@ -59,7 +64,7 @@ extension ImageContents {
             images.append(
                 ImageContents(
                     image: TraceImage(
-                        role: role, size: UInt64(bytes.count), digest: TraceImage.digest(bytes), path: file?.path ?? "",
+                        role: role, size: UInt64(bytes.count), digest: TraceImage.digest(bytes), path: name(file?.path),
                         fileBytes: file?.bytes ?? 0, isEmbedded: embed || file == nil, commandLine: commandLine),
                     bytes: bytes))
         }
@@ -68,7 +73,7 @@ extension ImageContents {
             images.append(
                 ImageContents(
                     image: TraceImage(
-                        role: role, size: source.byteCount, digest: StateDigest(high: 0, low: 0), path: path ?? "",
+                        role: role, size: source.byteCount, digest: StateDigest(high: 0, low: 0), path: name(path),
                         fileBytes: source.byteCount, isEmbedded: embed || path == nil), bytes: []))
         }
         switch configuration.boot {
