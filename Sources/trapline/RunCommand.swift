@@ -75,7 +75,7 @@ struct RunOptions: ParsableArguments {
             "Print every instruction with the registers before it, from a count on, for so many counts.",
             valueName: "start:count"), transform: { try TraceRange($0) })
     var debugTrace: TraceRange?
-    @Flag(help: "Report every event to a sink that only counts them, to see what reporting costs.")
+    @Flag(help: "Report the events that a recording has to a sink that only counts them, to see what reporting costs.")
     var countEvents = false
     @Option(help: ArgumentHelp("Print a digest of the whole state every so many instructions.", valueName: "n"))
     var digestEvery: UInt64?

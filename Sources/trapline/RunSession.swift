@@ -65,7 +65,7 @@ final class RunSession {
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
-        if let sink { machine.processor.attach(sink) }
+        if let sink { machine.processor.attach(sink, watchingPaging: false) }
     }
 
     func run() throws(CommandError) -> RunResult {

@@ -220,7 +220,7 @@ package final class Processor: Archivable {
         // What is cached already would never be seen to be touched.
         dataCaches.dropAll()
         if sink != nil && cpu.pointee.events == nil {
-            let capacity = 4096
+            let capacity = 1024
             cpu.pointee.events = .allocate(capacity: capacity)
             cpu.pointee.eventCapacity = UInt32(capacity)
         } else if sink == nil {
