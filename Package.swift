@@ -52,7 +52,8 @@ let package = Package(
         // Runs random programs in both engines and on the host CPU; started by BlockDifferentialTests.
         .target(name: "CBlockGuest", path: "Tests/CBlockGuest"),
         .executableTarget(
-            name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest", "CHostCPU"], path: "Tests/blockdiff",
+            name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest", "CHostCPU"],
+            path: "Tests/blockdiff",
             swiftSettings: engineSettings),
         .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
         .testTarget(name: "BlockDifferentialTests", swiftSettings: engineSettings),

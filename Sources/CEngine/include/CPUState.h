@@ -170,8 +170,8 @@ struct CPUState {
     void *blockArena;
     uint64_t physicalMask;          // of physical addresses: the model's width, without bit 20 while A20 is masked
     void *processor;                // unretained Processor that owns this state
-    // Arithmetic flags as translated code leaves them: LAHF's byte in bits 8-15 (bit 9 always set), OF in bit 0; 0 while
-    // `flagResult` and `flagCarries` have them. Always 0 outside translated code.
+    // Arithmetic flags as translated code leaves them: LAHF's byte in bits 8-15 (bit 9 always set), OF in bit 0; 0
+    // while `flagResult` and `flagCarries` have them. Always 0 outside translated code.
     uint16_t hostFlags;
     uint64_t groupAddress;          // host address of the accesses that translated code probed for together
     uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
@@ -183,7 +183,8 @@ enum : int {
     CPU_REGION_SUPERVISOR_CACHE = 4096,
     CPU_REGION_USER_CACHE = CPU_REGION_SUPERVISOR_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
     CPU_REGION_DISABLED_CACHE = CPU_REGION_USER_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
-    CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + CPU_DATA_CACHE_ENTRIES * 32,  // 512 pairs of flagResult and flagCarries
+    // 512 pairs of flagResult and flagCarries
+    CPU_REGION_FLAGS = CPU_REGION_DISABLED_CACHE + CPU_DATA_CACHE_ENTRIES * 32,
     CPU_JUMP_CACHE_ENTRIES = 16384,
     CPU_REGION_JUMP_CACHE = CPU_REGION_FLAGS + 512 * 16,
     CPU_REGION_SIZE = CPU_REGION_JUMP_CACHE + CPU_JUMP_CACHE_ENTRIES * 16,

@@ -14,8 +14,8 @@ package struct AccessKind: OptionSet {
 
 package let pageSize: UInt64 = 4096
 package let pageMask: UInt64 = ~4095
-/// Entries of the private data cache of a privilege. It holds pages of what the modelled TLB holds, of which large pages
-/// reach far, so there are more than the TLB has 4-KB entries.
+/// Entries of the private data cache of a privilege. It holds pages of what the modelled TLB holds, of which large
+/// pages reach far, so there are more than the TLB has 4-KB entries.
 package let dataCacheEntries = UInt64(CPU_DATA_CACHE_ENTRIES)
 
 // Operand access. The fast path probes the private cache of the modelled TLB and touches guest RAM in place; anything

@@ -1,8 +1,8 @@
 import CEngine
 import Glibc
 
-/// A run of decoded instructions that starts at one physical address and RIP in one mode: its description, which lies in the
-/// arena directly before its operations.
+/// A run of decoded instructions that starts at one physical address and RIP in one mode: its description, which lies
+/// in the arena directly before its operations.
 struct Block {
     var physical: UInt64
     /// Physical page of the bytes after the page end, for an instruction that crosses it; ~0 otherwise.

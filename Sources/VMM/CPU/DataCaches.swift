@@ -3,8 +3,8 @@ import CEngine
 /// The private caches that the fast path of operand access probes: for each privilege, direct-mapped, pages with the
 /// host address of their RAM. They never hold what the modelled data TLB does not, and refilling them is no event.
 final class DataCaches {
-    /// Tables of `dataCacheEntries` entries each, in the region of the state block, whose Processor owns it. `disabled` is
-    /// never filled, so that every access takes the slow path while it is selected.
+    /// Tables of `dataCacheEntries` entries each, in the region of the state block, whose Processor owns it.
+    /// `disabled` is never filled, so that every access takes the slow path while it is selected.
     let supervisor, user, disabled: UnsafeMutablePointer<DataCacheEntry>
     /// For each large slot of the TLB, the cache indices that hold pieces of that page, a bit each. Owned here.
     private let pieces: UnsafeMutablePointer<UInt64>

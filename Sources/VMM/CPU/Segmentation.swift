@@ -61,7 +61,8 @@ extension UnsafeMutablePointer where Pointee == CPUState {
             ModeKey.code32 | ModeKey.stack32 | ModeKey.unchecked(SegmentIndex.es) | ModeKey.unchecked(SegmentIndex.ss)
             | ModeKey.unchecked(SegmentIndex.ds)
         return mode & (wanted | ModeKey.sizeMask) == wanted && pointee.segments.1.limit == 0xffff_ffff
-            && pointee.segments.0.base | pointee.segments.1.base | pointee.segments.2.base | pointee.segments.3.base == 0
+            && pointee.segments.0.base | pointee.segments.1.base | pointee.segments.2.base | pointee.segments.3.base
+                == 0
     }
 
     private var allUnchecked: UInt32 { 0x3f * ModeKey.unchecked(0) }

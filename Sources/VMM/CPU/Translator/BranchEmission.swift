@@ -1,7 +1,7 @@
 import CEngine
 
-// Branches and the stack in host code. A branch inside the page is linked: it becomes a jump to its target's code. One to
-// another page probes the jump cache, since the modelled TLB must be asked for that page.
+// Branches and the stack in host code. A branch inside the page is linked: it becomes a jump to its target's code. One
+// to another page probes the jump cache, since the modelled TLB must be asked for that page.
 extension Translator {
     /// A conditional branch that was taken, whose way out is emitted after the block's other code.
     struct SideExit {

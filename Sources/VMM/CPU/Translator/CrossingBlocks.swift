@@ -9,8 +9,8 @@ struct CrossingCondition {
     /// Of the entry's frame: the bits that matter, which fit a sign-extended 32-bit constant, and their value.
     let mask, frame: UInt64
 
-    /// The condition under which `block` may run in the present state of the fetch TLB; nil if that holds no entry for the
-    /// second page, or one of no use.
+    /// The condition under which `block` may run in the present state of the fetch TLB; nil if that holds no entry for
+    /// the second page, or one of no use.
     init?(_ block: Block, _ cpu: CPU) {
         guard cpu.pointee.cr0 & CR0.pg != 0 else { return nil }
         let is64 = block.mode & ModeKey.sizeMask == ModeKey.code64

@@ -36,8 +36,8 @@ struct Emitter {
 
     // MARK: The general form
 
-    /// [prefix] [66] [REX] opcode ModRM: `reg` is a register's number or an opcode extension. `size` is the operand size
-    /// in bytes; with size 1 the registers are byte registers, the low ones.
+    /// [prefix] [66] [REX] opcode ModRM: `reg` is a register's number or an opcode extension. `size` is the operand
+    /// size in bytes; with size 1 the registers are byte registers, the low ones.
     mutating func instruction(
         prefix: UInt8 = 0, map0F: Bool = false, _ opcode: UInt8, size: Int, reg: UInt8, _ operand: Operand,
         byteOperand: Bool? = nil

@@ -78,7 +78,8 @@ struct GuestInstruction {
 
     init(op: OperationPointer) { self.op = op }
 
-    /// Whether the flags as they are before it can be seen: if it faults, by the handler that does it, or where it leads.
+    /// Whether the flags as they are before it can be seen: if it faults, by the handler that does it, or where it
+    /// leads.
     var observesFlags: Bool {
         switch form {
         case .handler, .pause, .timestamp, .divide, .leave, .call, .callIndirect, .jumpIndirect, .ret, .jump, .jumpIf:
@@ -87,8 +88,6 @@ struct GuestInstruction {
         default: hasMemory && !isProbed
         }
     }
-
-
 
     var hasMemory: Bool { destination.isMemory || source.isMemory }
 }

@@ -372,7 +372,11 @@ extension Translator {
         }
         loadFlags()
         let source: Emitter.Operand
-        if case .register(let number) = instruction.source { source = operand(number) } else { source = .register(.second) }
+        if case .register(let number) = instruction.source {
+            source = operand(number)
+        } else {
+            source = .register(.second)
+        }
         change(destination, in: .first) {
             hot.instruction(map0F: true, opcode, size: instruction.size, reg: $0.number, source)
         }

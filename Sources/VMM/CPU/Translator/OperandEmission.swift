@@ -35,7 +35,8 @@ extension Translator {
 
     // MARK: Memory
 
-    /// Leaves the host address of the current instruction's memory operand in RAX; RDX is lost, as are the host's flags.
+    /// Leaves the host address of the current instruction's memory operand in RAX; RDX is lost, as are the host's
+    /// flags.
     func probe(size: Int, write: Bool) {
         if current.group.exists { return probeGroup() }
         effectiveAddress()
@@ -98,12 +99,13 @@ extension Translator {
         let isStack: Bool
     }
 
-    /// Turns the linear address in RAX into a host address if the private cache has its page, and all `size` bytes are on
-    /// it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
+    /// Turns the linear address in RAX into a host address if the private cache has its page, and all `size` bytes are
+    /// on it; otherwise the page is looked up, or the instruction done by its handler. RDX is lost.
     func probeLinear(size: Int, write: Bool, stack: Bool) {
         let start = UnsafeRawPointer(hot.place)
         let table = StateOffset.dataCache(user: (block.pointee.mode & ModeKey.user != 0) != has(.privilege))
-        let tag = MemoryLayout<DataCacheEntry>.offset(of: write && !has(.writeRights) ? \.writeTag : \.readTag).unsafelyUnwrapped
+        let tag = MemoryLayout<DataCacheEntry>.offset(of: write && !has(.writeRights) ? \.writeTag : \.readTag)
+            .unsafelyUnwrapped
         let page = MemoryLayout<DataCacheEntry>.offset(of: \.page).unsafelyUnwrapped
         hot.move(.first, .address, size: 4)
         hot.shift(5, .register(.first), size: 4, by: 7)

@@ -1,8 +1,8 @@
-/// A run of memory accesses that one probe of the data cache serves: they lie at constant distances from one register, and
-/// nothing between them can change what the modelled TLB holds.
+/// A run of memory accesses that one probe of the data cache serves: they lie at constant distances from one register,
+/// and nothing between them can change what the modelled TLB holds.
 ///
-/// The first access probes for all of them: it finds their page, or the page is looked up on its behalf. The others then
-/// provably hit. Where they do not fit on one page, or the page is no plain RAM, the handlers do all of the run.
+/// The first access probes for all of them: it finds their page, or the page is looked up on its behalf. The others
+/// then provably hit. Where they do not fit on one page, or the page is no plain RAM, the handlers do all of the run.
 struct ProbeGroup {
     /// Indices of the first and the last instruction.
     var first = -1, last = -1

@@ -96,7 +96,8 @@ struct Thunks {
         if bug == .handlerLeave { e.arithmetic(ArithmeticNumber.cmp, .register(.rsp), source: .rsp) }
         let diverted = e.jump(if: Condition.notEqual)
         e.arithmetic(
-            ArithmeticNumber.cmp, .memory(.r14, Int32(MemoryLayout<Block>.offset(of: \.isAlive)!)), size: 1, constant: 0)
+            ArithmeticNumber.cmp, .memory(.r14, Int32(MemoryLayout<Block>.offset(of: \.isAlive)!)), size: 1, constant: 0
+        )
         if bug == .ownCode { e.arithmetic(ArithmeticNumber.cmp, .register(.rsp), constant: 0) }
         let killed = e.jump(if: Condition.equal)
         e.loadBudget()
@@ -192,7 +193,8 @@ struct Thunks {
         return start
     }
 
-    /// Fills the table by which `settleFlags` turns host flags into the interpreter's form: LAHF's byte, with OF as bit 8.
+    /// Fills the table by which `settleFlags` turns host flags into the interpreter's form: LAHF's byte, with OF as
+    /// bit 8.
     static func fillFlagTable(_ cpu: CPU) {
         let (result, carries) = (cpu.pointee.flagResult, cpu.pointee.flagCarries)
         let table = (cpu.raw + Int(CPU_REGION_FLAGS)).bindMemory(to: UInt64.self, capacity: 1024)

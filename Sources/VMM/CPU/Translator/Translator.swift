@@ -120,7 +120,9 @@ final class Translator {
 
     /// Makes exit `number` go to `target` directly from now on, if it may.
     func link(_ number: Int, to target: BlockCache.BlockPointer) {
-        guard number >= Self.firstExit, let site = exits[number].site, exits[number].rip == target.pointee.rip else { return }
+        guard number >= Self.firstExit, let site = exits[number].site, exits[number].rip == target.pointee.rip else {
+            return
+        }
         site.lead(to: code.writable + Int(target.pointee.code))
         exits[number].nextIncoming = target.pointee.incoming
         target.pointee.incoming = UInt32(number)
@@ -253,8 +255,8 @@ final class Translator {
         cold.jump(to: place)
     }
 
-    /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what is
-    /// not plain RAM is the handler's.
+    /// Looks up the page that a probe missed and probes again; an operand that crosses the page's end, a fault or what
+    /// is not plain RAM is the handler's.
     private func emitFill(_ probe: Probe) {
         let group = instructions[index].group
         if group.exists && group.writes != group.firstWrites {

@@ -13,8 +13,8 @@ extension Translator {
         hot.instruction(map0F: true, Self.movapsStore, size: 4, reg: 0, .state(StateOffset.xmm(number)))
     }
 
-    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's, before
-    /// anything is looked up for it.
+    /// The 16 bytes of the memory operand at hand in RAX; one that is not aligned as it must be is the handler's,
+    /// before anything is looked up for it.
     private func probeVector(write: Bool) {
         prepareProbe()
         if current.group.exists { return probeGroup() }

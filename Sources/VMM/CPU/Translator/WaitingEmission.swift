@@ -1,7 +1,7 @@
 import CEngine
 
-// PAUSE, RDTSC and RDTSCP in place. Delay loops execute them by the million, so they are counted and reported in the code
-// itself, exactly as `SensitiveInstructions.report` does.
+// PAUSE, RDTSC and RDTSCP in place. Delay loops execute them by the million, so they are counted and reported in the
+// code itself, exactly as `SensitiveInstructions.report` does.
 extension Translator {
     func emitPause() {
         loseHostFlags(live: RFlags.arithmetic)
@@ -60,8 +60,8 @@ extension Translator {
         e.arithmetic(ArithmeticNumber.sub, .register(.rax), constant: Int32(count - index))
     }
 
-    /// Counts the event and puts its record, with the count in RDX and the value in RAX, into the sink's buffer, which has
-    /// room.
+    /// Counts the event and puts its record, with the count in RDX and the value in RAX, into the sink's buffer, which
+    /// has room.
     private func emitRecord() {
         func field(_ path: PartialKeyPath<EventRecord>) -> Emitter.Operand {
             .memory(.second, Int32(MemoryLayout<EventRecord>.offset(of: path).unsafelyUnwrapped))
