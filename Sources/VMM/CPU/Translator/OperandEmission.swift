@@ -90,6 +90,8 @@ extension Translator {
     struct Probe {
         /// Where it begins, with the linear address in RAX.
         let start: UnsafeRawPointer
+        /// Where it has hit: RAX has the offset in the page, RDX the entry's index.
+        let end: UnsafeRawPointer
         /// Its jump if the page is not there or the operand crosses its end.
         let site: JumpSite
         /// Offset of the tag from the state register and RDX.
@@ -107,17 +109,25 @@ extension Translator {
         let tag = MemoryLayout<DataCacheEntry>.offset(of: write && !has(.writeRights) ? \.writeTag : \.readTag)
             .unsafelyUnwrapped
         let page = MemoryLayout<DataCacheEntry>.offset(of: \.page).unsafelyUnwrapped
-        hot.move(.first, .address, size: 4)
-        hot.shift(5, .register(.first), size: 4, by: 7)
-        hot.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
-        hot.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, table + Int32(tag)))
         let room = Int32(pageSize) - Int32(has(.pageCross) ? 1 : size)
-        hot.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: room)
+        let site = compareTag(&hot, tag: table + Int32(tag), room: room)
         probes.append(
             Probe(
-                start: start, site: hot.jump(if: Condition.above), tag: table + Int32(tag), size: Int32(size),
-                writes: write, isStack: stack))
+                start: start, end: UnsafeRawPointer(hot.place), site: site, tag: table + Int32(tag),
+                size: Int32(size), writes: write, isStack: stack))
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
+    }
+
+    /// Compares the linear address in RAX with a tag of its entry, whose index is left in RDX. RAX becomes the offset in
+    /// the page.
+    /// - Returns: the jump that is taken if the page is another, or the offset above `room`.
+    func compareTag(_ e: inout Emitter, tag: Int32, room: Int32) -> JumpSite {
+        e.move(.first, .address, size: 4)
+        e.shift(5, .register(.first), size: 4, by: 7)
+        e.arithmetic(ArithmeticNumber.and, .register(.first), size: 4, constant: (Int32(dataCacheEntries) - 1) << 5)
+        e.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, tag))
+        e.arithmetic(ArithmeticNumber.cmp, .register(.address), constant: room)
+        return e.jump(if: Condition.above)
     }
 
     /// The memory operand as `probe` left it.

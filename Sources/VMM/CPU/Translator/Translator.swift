@@ -259,11 +259,6 @@ final class Translator {
     /// is not plain RAM is the handler's.
     private func emitFill(_ probe: Probe) {
         let group = instructions[index].group
-        if group.exists && group.writes != group.firstWrites {
-            // The first access reads, which must not be taken for a write, and the group needs more.
-            groupMisses.append(probe.site)
-            return
-        }
         probe.site.lead(to: cold.place)
         cold.arithmetic(ArithmeticNumber.xor, .address, .indexed(.state, .first, scale: 0, probe.tag))
         cold.move(.first, .address, size: 4)
@@ -271,20 +266,25 @@ final class Translator {
         cold.arithmetic(ArithmeticNumber.cmp, .register(.first), size: 4, constant: Int32(pageSize) - probe.size)
         let crosses = cold.jump(if: Condition.above)
         let slots = UInt64(blocks.slot(of: block)) << 32 | UInt64(blocks.slot(of: instructions[index].op))
-        let kind = (probe.writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
+        // The first access may read where a later one of its group writes: it is the one that looks the page up.
+        let writes = group.exists ? group.firstWrites : probe.writes
+        let kind = (writes ? Thunks.fillWrites : 0) | (probe.isStack ? Thunks.fillIsStack : 0)
         cold.move(.first, constant: slots | kind)
         // The page is looked up for the first access, not for the lowest. LEA keeps the answer in ZF.
         let offset = instructions[index].groupOffset
         if offset != 0 { cold.loadAddress(.address, .memory(.address, offset)) }
         cold.call(thunks.fill)
         if offset != 0 { cold.loadAddress(.address, .memory(.address, -offset)) }
-        cold.jump(if: Condition.notEqual, to: probe.start)
-        let isAbsent = cold.jump()
-        if group.exists {
-            groupMisses += [crosses, isAbsent]
-        } else {
-            misses += [crosses, isAbsent]
+        guard writes != probe.writes else {
+            cold.jump(if: Condition.notEqual, to: probe.start)
+            let isAbsent = cold.jump()
+            if group.exists { groupMisses += [crosses, isAbsent] } else { misses += [crosses, isAbsent] }
+            return
         }
+        let isAbsent = cold.jump(if: Condition.equal)
+        let isReadOnly = compareTag(&cold, tag: probe.tag, room: Int32(pageSize) - probe.size)
+        cold.jump(to: probe.end)
+        groupMisses += [crosses, isAbsent, isReadOnly]
     }
 
     /// Calls the handler of an instruction of the block.
