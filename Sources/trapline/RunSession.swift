@@ -68,8 +68,17 @@ final class RunSession {
         if let sink { machine.processor.attach(sink, watchingPaging: false) }
     }
 
+    /// The engine that does the work: the interpreter where the translator gets no memory for code.
+    private var engineName: String {
+        let isReplaced = options.engine == .translator && !machine.processor.translates
+        return isReplaced ? Engine.interpreter.rawValue : options.engine.rawValue
+    }
+
     func run() throws(CommandError) -> RunResult {
         EndingSignal.watch()
+        if engineName != options.engine.rawValue {
+            StandardError.say("this host gives no executable memory, so the guest is interpreted")
+        }
         machine.expectsInput = input.isOpen
         lockstep?.begin(expectsInput: input.isOpen)
         try recording?.begin(machine)
@@ -83,7 +92,7 @@ final class RunSession {
         // However the guest ended, a run whose console is incomplete is no success.
         return RunResult(
             machine: machine, outcome: output.isBroken ? .interrupted : outcome, outputFailure: output.failure,
-            digest: digest, reportedEvents: reportedEvents, engine: options.engine.rawValue, seconds: seconds)
+            digest: digest, reportedEvents: reportedEvents, engine: engineName, seconds: seconds)
     }
 
     /// What the sink received, if there is one.
