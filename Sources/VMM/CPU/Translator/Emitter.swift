@@ -272,7 +272,7 @@ struct JumpSite {
 /// Condition codes of Jcc and SETcc (SDM volume 2, appendix B.1.4.7).
 enum Condition {
     static let overflow: UInt8 = 0, below: UInt8 = 2, aboveOrEqual: UInt8 = 3, equal: UInt8 = 4, notEqual: UInt8 = 5
-    static let belowOrEqual: UInt8 = 6, above: UInt8 = 7, sign: UInt8 = 8, parity: UInt8 = 10, less: UInt8 = 12
+    static let belowOrEqual: UInt8 = 6, above: UInt8 = 7, parity: UInt8 = 10, less: UInt8 = 12
 }
 
 /// The numbers of the eight arithmetic instructions, as opcodes have them.

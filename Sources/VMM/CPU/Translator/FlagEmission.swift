@@ -33,12 +33,6 @@ extension Translator {
         flags.inMemory = true
     }
 
-    /// The flags that matter before the current instruction's result exists.
-    var liveBefore: UInt64 {
-        current.observesFlags
-            ? RFlags.arithmetic : current.liveAfter & ~current.writes | current.reads
-    }
-
     /// Makes sure that the host has the flags. AX is lost.
     func loadFlags() {
         guard !flags.inHost else { return }

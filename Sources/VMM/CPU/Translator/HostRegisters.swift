@@ -66,7 +66,7 @@ enum StateOffset {
     static let rip = of(\.rip)
     static let fetchEntries = of(\.fetchEntries)
     static let idleNanoseconds = of(\.idleNanoseconds)
-    static let blockArena = of(\.blockArena), scratch = at(CPU_OFFSET_SCRATCH)
+    static let blockArena = of(\.blockArena)
     static let flagTable = at(CPU_REGION_FLAGS), jumpCache = at(CPU_REGION_JUMP_CACHE)
 
     /// The counter of a kind of event.

@@ -43,7 +43,6 @@ extension InstructionReader {
         guard let shift = Self.shifts[decoding.mnemonic], case .vector = result.destination,
             result.source == .immediate
         else { return false }
-        result.isSigned = false
         result.sourceSize = Int(shift.extension)
         return vector(.vectorShift, Encoding(prefix: 0x66, opcode: shift.opcode))
     }
