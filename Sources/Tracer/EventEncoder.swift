@@ -194,13 +194,14 @@ final class EventEncoder {
         _ site: Site, _ record: UnsafePointer<EventRecord>, _ address: UInt64, _ isFree: Bool
     ) -> Bool {
         site.address == address && site.kind == record.pointee.kind && site.ring == record.pointee.ring
-            && site.size == record.pointee.size && site.flags == record.pointee.flags && site.isFree == isFree
+            && site.size == record.pointee.size && site.flags == record.pointee.flags & EventFlags.recorded
+            && site.isFree == isFree
     }
 
     @inline(__always) private static func hash(_ record: UnsafePointer<EventRecord>, _ address: UInt64) -> Int {
         let rest =
             UInt64(record.pointee.kind) | UInt64(record.pointee.ring) << 8 | UInt64(record.pointee.size) << 16
-            | UInt64(record.pointee.flags) << 24
+            | UInt64(record.pointee.flags & EventFlags.recorded) << 24
         let mixed = (address ^ rest &* 0xD6E8_FEB8_6659_FD93) &* 0x9E37_79B9_7F4A_7C15
         return Int(truncatingIfNeeded: mixed >> 33)
     }
@@ -211,7 +212,8 @@ final class EventEncoder {
         if !isFree, sites.count >= TraceFormat.mostSites - reserved { return sharedSite(record) }
         let site = Site(
             kind: record.pointee.kind, ring: record.pointee.ring, size: record.pointee.size,
-            flags: record.pointee.flags, address: isFree ? 0 : record.pointee.address, isFree: isFree)
+            flags: record.pointee.flags & EventFlags.recorded, address: isFree ? 0 : record.pointee.address,
+            isFree: isFree)
         return insert(site, Self.hash(record, site.address))
     }
 
@@ -224,7 +226,7 @@ final class EventEncoder {
         }
         let site = Site(
             kind: record.pointee.kind, ring: record.pointee.ring, size: record.pointee.size,
-            flags: record.pointee.flags, address: 0, isFree: true)
+            flags: record.pointee.flags & EventFlags.recorded, address: 0, isFree: true)
         return insert(site, Self.hash(record, 0))
     }
 
