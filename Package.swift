@@ -38,7 +38,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
-        .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
+        .testTarget(name: "CommandTests", dependencies: ["trapline", "Replayer"], swiftSettings: engineSettings),
         .testTarget(
             name: "TracerTests", dependencies: ["Tracer", "Replayer", "VMM", "CEngine"], swiftSettings: engineSettings),
         .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
