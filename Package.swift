@@ -21,6 +21,8 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CEngine", cSettings: [.unsafeFlags(["-O2", "-fno-strict-aliasing"])]),
         .target(name: "CBuiltinGuest"),
+        // What `calibrate` times; its loops use the stack below the stack pointer.
+        .target(name: "CCalibrate", cSettings: [.unsafeFlags(["-O2", "-mno-red-zone"])]),
         .target(
             name: "VMM", dependencies: ["CEngine", "CBuiltinGuest", "CZydis", "CXXHash"],
             swiftSettings: engineSettings),
@@ -34,7 +36,7 @@ let package = Package(
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "Tracer", "Replayer", "CEngine",
+                "VMM", "Tracer", "Replayer", "CEngine", "CCalibrate",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
