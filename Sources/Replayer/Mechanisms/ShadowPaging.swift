@@ -37,6 +37,8 @@ package final class ShadowPaging {
     private var present: [UInt64] = []
     private var writable: [UInt64] = []
     private var stores: [UInt8] = []
+    /// The level that a shadow was made for.
+    private var levels: [UInt8] = []
     /// By table number and slot: what the shadow has of the guest's entry, kept for audits.
     private var contents: [UInt64] = []
     private var pendingAudit: (table: UInt32, slot: Int)?
@@ -65,6 +67,7 @@ package final class ShadowPaging {
         let new = max(count, isShadowed.count * 2)
         isShadowed += [Bool](repeating: false, count: new - isShadowed.count)
         stores += [UInt8](repeating: 0, count: new - stores.count)
+        levels += [UInt8](repeating: 0, count: new - levels.count)
         present += [UInt64](repeating: 0, count: new * Self.words - present.count)
         writable += [UInt64](repeating: 0, count: new * Self.words - writable.count)
         if audits {
@@ -95,6 +98,10 @@ package final class ShadowPaging {
             grow(table)
             stores[Int(table)] = 0
             let isLeaf = level == walk.depth - 1
+            // A frame that comes back as a table of another level needs another shadow.
+            let role = UInt8(tables.tables[Int(table)].level)
+            if isShadowed[Int(table)], levels[Int(table)] != role { drop(table, event) }
+            levels[Int(table)] = role
             if isShadowed[Int(table)], has(table, slot) {
                 if isLeaf {
                     if audits { auditUse(event, table, slot) }
@@ -131,7 +138,9 @@ package final class ShadowPaging {
         guard audits else { return }
         contents[Int(table) * GuestTables.mostEntries + slot] = tables.entry(table, slot) & Self.copied
         strategy.audit(
-            tables.entry(table, slot) & 1 != 0, "a shadow entry was made for an entry that is not present", event)
+            tables.entry(table, slot) & 1 != 0,
+            "for \(hexadecimal(event.address)) a shadow entry was made of entry \(slot) of the table at "
+                + "\(hexadecimal(tables.tables[Int(table)].frame)), which is not present", event)
     }
 
     // MARK: Stores

@@ -25,13 +25,18 @@ package struct VirtualInterruptFlag {
         }
     }
 
-    /// CLI, STI, POPF or IRET.
+    /// CLI, STI, POPF, IRET or SYSRET.
     /// - Returns: whether an interrupt that was held can now be delivered.
     mutating func changed(_ event: ModelEvent) -> Bool {
         switch event.kind {
         case .cli: isEnabled = false
         case .sti: isEnabled = true
         case .popf, .iret: isEnabled = event.value & RFlags.if != 0
+        case .sysret:
+            // Its flags come from a register that no event tells of.
+            isEnabled = event.interruptsEnabled
+            isKnown = false
+            return isPending && isEnabled
         default: return false
         }
         if strategy.has(.flagNotSet), event.kind == .sti, event.count % 11 == 0 { isEnabled = false }

@@ -179,8 +179,7 @@ package final class FrontEnd {
     private func follow(_ event: ModelEvent) {
         switch event.kind {
         case .pageTableBegin:
-            context.tables.begin(
-                event.operand, level: event.detail, entryBytes: Int(event.size), base: event.value)
+            context.tables.begin(event.operand, level: event.detail, entryBytes: Int(event.size))
         case .pageTableEntry, .pageTableWrite:
             context.tables.write(event.operand, event.value, bytes: Int(event.size))
         case .pageTableEnd: context.tables.end(event.operand)

@@ -9,12 +9,10 @@ package final class GuestTables {
 
     package struct Table {
         package var frame: UInt64
-        /// 4: PML4, 3: page-directory-pointer table, 2: page directory, 1: page table.
+        /// 4: PML4, 3: page-directory-pointer table, 2: page directory, 1: page table; what it was in the last walk.
         package var level: UInt32
         /// 4 or 8.
         package var entryBytes: Int
-        /// The part of the address space that it translates begins here, where it was first walked.
-        package var base: UInt64
         package var isLive: Bool
         /// Entries that are present.
         package var present: Int
@@ -77,12 +75,12 @@ package final class GuestTables {
 
     // MARK: Changes
 
-    func begin(_ frame: UInt64, level: UInt32, entryBytes: Int, base: UInt64) {
+    func begin(_ frame: UInt64, level: UInt32, entryBytes: Int) {
         guard frame >> 12 < UInt64(byFrame.count) else { return }
         let known = table(at: frame)
         if known != Self.none { end(frame) }
         let table = Table(
-            frame: frame, level: level, entryBytes: entryBytes, base: base, isLive: true, present: 0)
+            frame: frame, level: level, entryBytes: entryBytes, isLive: true, present: 0)
         let number: UInt32
         if let reused = free.popLast() {
             number = reused
@@ -142,7 +140,11 @@ package final class GuestTables {
             walk.append(number, slot)
             number = table(at: entry(number, slot) & Self.addressMask)
         }
-        while number != Self.none, walk.depth < 4 {
+        var level: UInt32 = isLong ? 4 : 2
+        while number != Self.none, level > 0 {
+            // A frame may come back as a table of another level.
+            tables[Int(number)].level = level
+            level -= 1
             let table = tables[Int(number)]
             let mask: UInt64 = table.entryBytes == 4 ? 1023 : 511
             let slot = Int((linear >> table.shift) & mask)
