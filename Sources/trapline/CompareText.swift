@@ -47,7 +47,7 @@ struct CompareText {
     private func row(_ entry: ModelResult.Entry) -> [String] {
         let name = entry.name + (entry.hypothetical.isEmpty ? "" : " †")
         if entry.notApplicable != nil {
-            return [name, "", "not applicable", "", "", "", "", "", "", ""]
+            return [entry.name, "", "not applicable", "", "", "", "", "", "", ""]
         }
         let isNative = entry.name == "native"
         return [
@@ -125,7 +125,8 @@ struct CompareText {
     private var remarks: String {
         var text = ""
         for entry in result.entries {
-            for reason in entry.hypothetical { text += "† \(entry.name): hypothetical, \(reason)\n" }
+            guard entry.notApplicable == nil, !entry.hypothetical.isEmpty else { continue }
+            text += "† \(entry.name): hypothetical; \(entry.hypothetical.joined(separator: "; "))\n"
         }
         return text
     }

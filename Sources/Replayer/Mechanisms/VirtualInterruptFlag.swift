@@ -3,7 +3,8 @@ import VMM
 /// The flag that a deprivileged kernel believes to be RFLAGS.IF. The real one stays set; an interrupt that comes while
 /// the virtual one is clear is held until it is set.
 package struct VirtualInterruptFlag {
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private var isEnabled: Bool
     /// Whether the flag follows from an instruction that sets it, rather than from a gate.
     private var isKnown = false

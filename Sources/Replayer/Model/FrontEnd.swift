@@ -10,6 +10,14 @@ package struct GuestStart {
     package var count: UInt64
     package var memoryBytes: UInt64
 
+    /// Of no machine.
+    static let none = GuestStart()
+
+    private init() {
+        (cr0, cr3, cr4, isLong) = (0, 0, 0, false)
+        (interruptsEnabled, ring, count, memoryBytes) = (false, 0, 0, 0)
+    }
+
     package init(_ machine: Machine) {
         let cpu = machine.processor.cpu.pointee
         (cr0, cr3, cr4) = (cpu.cr0, cpu.cr3, cpu.cr4)

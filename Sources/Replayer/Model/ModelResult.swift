@@ -27,9 +27,24 @@ package struct ModelResult {
         /// Added before the kernel proper.
         package let bootAdded: CostRange
         package let extras: [(name: String, value: Int64)]
+        /// Of trap-and-emulate: what would have gone wrong unpatched.
+        package let silentlyWrong: SilentlyWrong?
+        /// The sites where most is added, most first.
+        package let sites: [SiteCost]
         package let findings: [AuditFinding]
         package let auditedChanges: Int64
     }
+
+    /// What a strategy adds at one site.
+    package struct SiteCost {
+        package let site: EventSite
+        /// Events there, outside delay loops.
+        package let count: Int64
+        package let added: CostRange
+    }
+
+    /// Sites that an entry lists.
+    package static let mostSites = 10
 
     package let costs: CostTable
     /// 32 or 64.
@@ -63,7 +78,8 @@ package struct ModelResult {
         self.idleNanoseconds = idleNanoseconds
         let (width, native) = (width, native)
         entries = run.strategies.map { strategy in
-            Entry(strategy, width: width, costs: costs, native: native, includesWaits: includesWaits)
+            Entry(
+                strategy, width: width, costs: costs, native: native, includesWaits: includesWaits, frontEnd: frontEnd)
         }
     }
 
@@ -83,7 +99,8 @@ package struct ModelResult {
 
 extension ModelResult.Entry {
     fileprivate init(
-        _ strategy: Strategy, width: Int, costs: CostTable, native: PrimitiveCounts, includesWaits: Bool
+        _ strategy: Strategy, width: Int, costs: CostTable, native: PrimitiveCounts, includesWaits: Bool,
+        frontEnd: FrontEnd
     ) {
         let type = type(of: strategy)
         name = type.name
@@ -108,8 +125,27 @@ extension ModelResult.Entry {
         waitAdded = waits.cycles(costs)
         bootAdded = ledger.primitives(in: .boot).cycles(costs)
         extras = strategy.extras
+        silentlyWrong = (strategy as? TrapAndEmulate)?.silentlyWrong
+        sites = Self.sites(of: ledger, costs, frontEnd)
         findings = strategy.findings
         auditedChanges = strategy.auditedChanges
+    }
+
+    private static func sites(
+        of ledger: Ledger, _ costs: CostTable, _ frontEnd: FrontEnd
+    ) -> [ModelResult.SiteCost] {
+        var counts: [UInt32: PrimitiveCounts] = [:]
+        ledger.forEachSite { site, path, times in
+            guard frontEnd.isOfKernel(site) else { return }
+            counts[site, default: PrimitiveCounts()].add(ledger.paths[path].charges, times: times)
+        }
+        let priced = counts.map { (site: $0.key, cycles: $0.value.cycles(costs)) }
+        // The site's number breaks ties, so that the order does not depend on hashes.
+        let first = priced.sorted { ($1.cycles.typical, $0.site) < ($0.cycles.typical, $1.site) }
+        return first.prefix(ModelResult.mostSites).map {
+            ModelResult.SiteCost(
+                site: frontEnd.sites[Int($0.site)], count: frontEnd.siteCounts[Int($0.site)], added: $0.cycles)
+        }
     }
 
     /// The extremes of (native + added) / native over all values within the table's ranges. For a trial ratio r the
