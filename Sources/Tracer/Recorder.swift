@@ -8,7 +8,7 @@ package final class Recorder: EventSink {
     package struct Options {
         package var detail = TraceDetail.events
         package var digestEvery: UInt64 = 100_000_000
-        package var checkpointEvery: UInt64 = 250_000_000
+        package var checkpointEvery: UInt64 = 100_000_000
         package var keepLast: UInt64?
 
         package init() {}
