@@ -21,22 +21,29 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CEngine", cSettings: [.unsafeFlags(["-O2", "-fno-strict-aliasing"])]),
         .target(name: "CBuiltinGuest"),
+        // What `calibrate` times; its loops use the stack below the stack pointer.
+        .target(name: "CCalibrate", cSettings: [.unsafeFlags(["-O2", "-mno-red-zone"])]),
         .target(
             name: "VMM", dependencies: ["CEngine", "CBuiltinGuest", "CZydis", "CXXHash"],
             swiftSettings: engineSettings),
         .target(
             name: "Tracer", dependencies: ["VMM", "CEngine", "CZstd", "CXXHash"], swiftSettings: engineSettings),
-        .target(name: "Replayer", dependencies: ["Tracer", "VMM", "CEngine"], swiftSettings: engineSettings),
+        .target(
+            name: "Replayer", dependencies: ["Tracer", "VMM", "CEngine"],
+            // In the executable itself, so that no file has to be found at run time.
+            resources: ["pentium4", "prescott", "skylake", "zen3"].map { .embedInCode("Costs/Tables/\($0).json") },
+            swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "Tracer", "Replayer", "CEngine",
+                "VMM", "Tracer", "Replayer", "CEngine", "CCalibrate",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
-        .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
+        .testTarget(name: "CommandTests", dependencies: ["trapline", "Replayer"], swiftSettings: engineSettings),
         .testTarget(
             name: "TracerTests", dependencies: ["Tracer", "Replayer", "VMM", "CEngine"], swiftSettings: engineSettings),
+        .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
         .target(

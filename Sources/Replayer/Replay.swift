@@ -114,7 +114,7 @@ package final class Replay {
         if reader.manifest.detail != .inputs {
             let verifier = try EventVerifier(reader, from: progress.events, limit: reader.reach.events)
             self.verifier = verifier
-            machine.processor.attach(verifier, watchingPaging: reader.manifest.detail == .paging)
+            machine.processor.attach(verifier, watching: reader.manifest.detail == .paging ? .paging : [])
             if let watch, reader.manifest.detail == .paging { machine.processor.watchState = watch }
         }
         return progress.position
@@ -127,8 +127,18 @@ package final class Replay {
         recorder.forward = { verifier?.receive($0) }
         if recorder.isWithoutEvents, let verifier {
             machine.processor.attach(
-                verifier, watchingPaging: reader.manifest.detail == .paging, keepingWatch: true)
+                verifier, watching: reader.manifest.detail == .paging ? .paging : [], keepingWatch: true)
         }
+    }
+
+    /// Feeds strategies from now on. Events are checked before strategies see them.
+    package func model(with run: StrategyRun) {
+        machine.processor.flushEvents()
+        // What is watched begins anew here, so what the trace has of it can no longer be compared.
+        if position != reader.manifest.start { verifier?.skipPaging() }
+        let verifier = verifier
+        run.forward = { verifier?.receive($0) }
+        machine.processor.attach(run, watching: [.paging, .model])
     }
 
     /// Whether input was expected before journal entry `number`.

@@ -72,7 +72,7 @@ package final class Recorder: EventSink {
         checkpointPages = tracker.addConsumer()
         for (_, disk) in disks { disk.onPending = { [unowned self] in writeDisks() } }
         if options.detail != .inputs {
-            machine.processor.attach(self, watchingPaging: options.detail == .paging, keepingWatch: shared != nil)
+            machine.processor.attach(self, watching: options.detail == .paging ? .paging : [], keepingWatch: shared != nil)
         }
         begin()
     }

@@ -328,9 +328,9 @@ struct EventKinds {
     init(_ argument: String) throws {
         var numbers: Set<UInt8> = []
         for name in argument.split(separator: ",") {
-            guard let kind = EventKind.allCases.first(where: { "\($0)" == name && $0 != .none && $0 != .payload })
+            guard let kind = EventKind.recorded.first(where: { "\($0)" == name })
             else {
-                let names = EventKind.allCases.filter { $0 != .none && $0 != .payload }.map { "\($0)" }
+                let names = EventKind.recorded.map { "\($0)" }
                 throw ValidationError("\(name) is no kind of event; there are \(names.joined(separator: ", "))")
             }
             numbers.insert(kind.rawValue)

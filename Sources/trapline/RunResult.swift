@@ -36,7 +36,7 @@ struct RunResult {
         address = machine.processor.cpu.pointee.rip
         post = machine.devices.postCodes
         configuration = machine.configuration
-        eventCounts = EventKind.allCases.filter { $0 != .none }.map {
+        eventCounts = EventKind.recorded.map {
             ("\($0)", machine.processor.eventCount($0))
         }
         switch outcome {

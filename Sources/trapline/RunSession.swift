@@ -65,7 +65,7 @@ final class RunSession {
         }
         if let debugConsole { machine.devices.onDebugOutput = { debugConsole.take($0) } }
         machine.trace = trace
-        if let sink { machine.processor.attach(sink, watchingPaging: false) }
+        if let sink { machine.processor.attach(sink, watching: []) }
     }
 
     /// The engine that does the work: the interpreter where the translator gets no memory for code.

@@ -8,7 +8,8 @@ struct Trapline: ParsableCommand {
         abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
-            VerifyCommand.self, StripCommand.self,
+            VerifyCommand.self, StripCommand.self, CompareCommand.self, StrategiesCommand.self,
+            CostsCommand.self, CalibrateCommand.self,
         ])
 }
 

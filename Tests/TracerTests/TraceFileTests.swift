@@ -142,7 +142,7 @@ struct TraceFileTests {
     }
 
     private static func randomEvents(_ random: inout SeededRandom, _ count: Int) -> [EventRecord] {
-        let kinds = EventKind.allCases.filter { $0 != .none && $0 != .payload }
+        let kinds = EventKind.recorded
         var records: [EventRecord] = []
         var position: UInt64 = 0
         while records.count < count {

@@ -175,6 +175,7 @@ struct CPUState {
     uint16_t hostFlags;
     uint64_t groupAddress;          // host address of the accesses that translated code probed for together
     uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
+    uint64_t kernelIndirectBranches; // and returns at CPL 0 to 2; in translated code only counted for a model
 };
 
 /// What translated code addresses relative to the state block: one allocation of CPU_REGION_SIZE bytes.

@@ -257,6 +257,7 @@ extension Processor {
             {
                 blocks.commit(block, operations: operations)
                 markCode(physical)
+                reportDecoded(physical, bytes: block.pointee.byteLength, instructions: block.pointee.instructionCount)
                 return BlockCache.head(block)
             }
         }
@@ -290,6 +291,7 @@ extension Processor {
         blocks.commit(block, operations: operations)
         markCode(physical)
         if second != ~0 { markCode(second) }
+        reportDecoded(physical, bytes: block.pointee.byteLength, instructions: block.pointee.instructionCount)
         return head
     }
 

@@ -6,6 +6,10 @@ private struct Translation {
     var flags: UInt64
     /// 12, 21 or 22.
     var pageShift: UInt64
+    /// Entries that were read.
+    var references: UInt32
+    /// The walk set the dirty bit.
+    var setsDirty: Bool
 }
 
 // Address translation: the modelled TLB, and the page walk under it (SDM volume 3, chapter 4).
@@ -29,6 +33,9 @@ extension Processor {
             !kind.contains(.write) || entry.frame & TLBFlags.dirty != 0
         {
             let pageBits: UInt64 = slot < TLB.smallEntries ? 0xfff : (1 << shift) - 1
+            if watchesModel, !kind.contains(.fetch), noteUse(slot) {
+                reportUse(.tlbReuse, linear, entry.frame, slot < TLB.smallEntries ? 12 : shift, kind.rawValue)
+            }
             return ((entry.frame & pageMask) | (linear & pageBits)) & physicalMask
         }
         guard let walked = walk(linear, kind, isUser: isUser) else { return nil }
@@ -59,10 +66,16 @@ extension Processor {
         }
         cpu_event_count(cpu, Int32(EventKind.tlbFill.rawValue)).pointee &+= 1
         guard watchesPaging else { return }
+        if watchesModel, !kind.contains(.fetch) { _ = noteUse(slot) }
+        let detail = kind.rawValue | walked.references << 8 | (walked.setsDirty ? 1 << 16 : 0)
+        reportUse(.tlbFill, linear, walked.frame | walked.flags, walked.pageShift, detail)
+    }
+
+    private func reportUse(_ kind: EventKind, _ linear: UInt64, _ entry: UInt64, _ shift: UInt64, _ detail: UInt32) {
         cpu.append(
             EventRecord(
-                count: cpu.pointee.position, address: linear, operand: walked.frame, value: walked.flags,
-                kind: EventKind.tlbFill.rawValue, ring: cpu.pointee.cpl, size: 0, flags: 0, detail: kind.rawValue))
+                count: cpu.pointee.position, address: linear, operand: entry & pageMask, value: entry & ~pageMask,
+                kind: kind.rawValue, ring: cpu.pointee.cpl, size: UInt8(shift), flags: 0, detail: detail))
     }
 
     /// Whether rights collected over a walk allow the access.
@@ -113,7 +126,7 @@ extension Processor {
         for current in stride(from: level, through: 1, by: -1) {
             let shift = UInt64(12 + 9 * (current - 1))
             let address = (table | ((linear >> shift) & 511) << 3) & physicalMask
-            let entry = readTable(address, as: UInt64.self)
+            let entry = readTable(address, as: UInt64.self, level: UInt32(current), linear)
             guard entry & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
             let isLarge = current == 2 && entry & PTE.large != 0
             let reserved = reservedHigh | (isLarge ? 0x1f_e000 : current > 2 ? PTE.large : 0)
@@ -130,7 +143,8 @@ extension Processor {
             }
             return leaf(
                 linear, kind, isUser: isUser, rights, entry, at: address,
-                frame: entry & addressBits & ~((1 << shift) - 1), shift: isLarge ? 21 : 12)
+                frame: entry & addressBits & ~((1 << shift) - 1), shift: isLarge ? 21 : 12,
+                references: UInt32(level - current + 1))
         }
         return nil
     }
@@ -138,7 +152,7 @@ extension Processor {
     /// Walks the two levels of 32-bit entries.
     private func walk32(_ linear: UInt64, _ kind: AccessKind, isUser: Bool) -> Translation? {
         let directoryAddress = ((cpu.pointee.cr3 & 0xffff_f000) | ((linear >> 22) & 1023) << 2) & physicalMask
-        let directory = readTable(directoryAddress, as: UInt32.self)
+        let directory = readTable(directoryAddress, as: UInt32.self, level: 2, linear)
         let directoryEntry = UInt64(directory)
         guard directoryEntry & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
         var rights =
@@ -152,23 +166,23 @@ extension Processor {
             }
             return leaf(
                 linear, kind, isUser: isUser, rights, directory, at: directoryAddress,
-                frame: (directoryEntry & 0xffc0_0000) | high, shift: 22)
+                frame: (directoryEntry & 0xffc0_0000) | high, shift: 22, references: 1)
         }
         if directoryEntry & PTE.accessed == 0 { writeTable(directoryAddress, directory | UInt32(PTE.accessed)) }
         let address = ((directoryEntry & 0xffff_f000) | ((linear >> 12) & 1023) << 2) & physicalMask
-        let entry = readTable(address, as: UInt32.self)
+        let entry = readTable(address, as: UInt32.self, level: 1, linear)
         guard UInt64(entry) & PTE.present != 0 else { return pageFault(linear, kind, isUser: isUser, present: false) }
         if UInt64(entry) & PTE.user == 0 { rights &= ~TLBFlags.user }
         if UInt64(entry) & PTE.writable == 0 { rights &= ~TLBFlags.writable }
         return leaf(
             linear, kind, isUser: isUser, rights, entry, at: address,
-            frame: UInt64(entry) & 0xffff_f000, shift: 12)
+            frame: UInt64(entry) & 0xffff_f000, shift: 12, references: 2)
     }
 
     /// The last entry of a walk: rights, then accessed and dirty bits.
     private func leaf<T: Word>(
         _ linear: UInt64, _ kind: AccessKind, isUser: Bool, _ rights: UInt64, _ entry: T, at address: UInt64,
-        frame: UInt64, shift: UInt64
+        frame: UInt64, shift: UInt64, references: UInt32
     ) -> Translation? {
         guard permits(rights, kind, isUser: isUser) else {
             return pageFault(linear, kind, isUser: isUser, present: true)
@@ -179,7 +193,9 @@ extension Processor {
         var flags = rights
         if wide & PTE.dirty != 0 || kind.contains(.write) { flags |= TLBFlags.dirty }
         if wide & PTE.global != 0 && cpu.pointee.cr4 & CR4.pge != 0 { flags |= TLBFlags.global }
-        return Translation(frame: frame, flags: flags, pageShift: shift)
+        return Translation(
+            frame: frame, flags: flags, pageShift: shift, references: references,
+            setsDirty: wide & PTE.dirty == 0 && kind.contains(.write))
     }
 
     private func pageFault(
@@ -197,8 +213,11 @@ extension Processor {
 
     // MARK: Table access
 
-    private func readTable<T: Word>(_ address: UInt64, as type: T.Type) -> T {
-        if watchesPaging { watch(address, FrameAttributes.pageTable) }
+    /// Reads the entry at `address` of a table at `level`, on the walk for `linear`.
+    private func readTable<T: Word>(_ address: UInt64, as type: T.Type, level: UInt32, _ linear: UInt64) -> T {
+        if watchesPaging, watch(address, FrameAttributes.pageTable), watchesModel {
+            reportPageTable(address & pageMask, entryBytes: MemoryLayout<T>.size, level: level, linear)
+        }
         if let page = memory.readPage(address) {
             return (page + Int(address & ~pageMask)).loadUnaligned(as: T.self)
         }
@@ -217,7 +236,7 @@ extension Processor {
     package func loadPDPTRs(_ cr3: UInt64) -> Bool {
         let reserved: UInt64 = ~((1 << model.physicalAddressBits) - 1) | 0x1e6
         let table = cr3 & 0xffff_ffe0
-        let entries = (0..<4).map { readTable((table + UInt64($0) * 8) & physicalMask, as: UInt64.self) }
+        let entries = (0..<4).map { readTable((table + UInt64($0) * 8) & physicalMask, as: UInt64.self, level: 3, 0) }
         guard entries.allSatisfy({ $0 & PTE.present == 0 || $0 & reserved == 0 }) else { return false }
         for index in 0..<4 { cpu_pdptr(cpu, Int32(index)).pointee = entries[index] }
         return true

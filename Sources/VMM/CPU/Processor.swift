@@ -57,6 +57,10 @@ package final class Processor: Archivable {
     private var sink: (any EventSink)?
     /// Whether the sink also wants TLB fills, first touches and stores into page tables and descriptor tables.
     private(set) var watchesPaging = false
+    /// Whether it also wants what a model of another machine needs.
+    private(set) var watchesModel = false
+    /// For each slot of the data TLB, whether its page was accessed since the last flush; kept for `tlbReuse` alone.
+    private var reusedSlots = [Bool](repeating: false, count: TLB.smallEntries + TLB.largeEntries)
     /// The bytes that the running INS or OUTS has moved, while a sink is attached.
     var stringPayload: [UInt8] = []
     /// Physical ranges of the descriptor tables that are watched for the sink.
@@ -182,6 +186,18 @@ package final class Processor: Archivable {
         let caches = dataCaches
         dataTLB.flush(keepGlobal: keepGlobal) { slot, entry in caches.drop(slot, entry) }
         fetchTLB.flush(keepGlobal: keepGlobal) { slot, entry in forgetFetch(slot, entry) }
+        if watchesModel {
+            for slot in reusedSlots.indices { reusedSlots[slot] = false }
+            dataCaches.dropAll()
+        }
+    }
+
+    /// A data access uses a slot of the TLB.
+    /// - Returns: whether it is the first since the last flush.
+    func noteUse(_ slot: Int) -> Bool {
+        guard !reusedSlots[slot] else { return false }
+        reusedSlots[slot] = true
+        return true
     }
 
     /// INVLPG: drops what translates `linear`, global or not.
@@ -205,14 +221,21 @@ package final class Processor: Archivable {
 
     // MARK: Events
 
-    /// Attaches or detaches a sink for events. Without `watchingPaging` it gets no TLB fills, first touches, or stores
-    /// into page tables and descriptor tables, and nothing is watched for it.
+    /// Attaches or detaches a sink for events, which gets what it watches besides those that are always reported.
     ///
     /// What is watched is begun anew, unless `keepingWatch`.
-    package func attach(_ sink: (any EventSink)?, watchingPaging: Bool = true, keepingWatch: Bool = false) {
+    package func attach(_ sink: (any EventSink)?, watching watch: EventWatch = .paging, keepingWatch: Bool = false) {
         flushEvents()
         self.sink = sink
-        watchesPaging = sink != nil && watchingPaging
+        watchesPaging = sink != nil && watch.contains(.paging)
+        let watchesModel = watchesPaging && watch.contains(.model)
+        if watchesModel != self.watchesModel {
+            self.watchesModel = watchesModel
+            // Translated code counts indirect branches, or does not.
+            translator?.countsBranches = watchesModel
+            translator?.isStale = true
+            leaveBlockSoon()
+        }
         if !keepingWatch || !watchesPaging {
             for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~FrameAttributes.watched }
             descriptorRanges = []

@@ -23,6 +23,9 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// Puts a record into the sink's buffer, handing the buffer over when it is full.
     @inline(never) package func append(_ record: EventRecord) {
         guard let events = pointee.events else { return }
+        var record = record
+        if pointee.flags & RFlags.if != 0 { record.flags |= EventFlags.interruptsEnabled }
+        record.flags |= pointee.cpl << EventFlags.ringShift
         // The count stays below the capacity because a full buffer is emptied at once.
         events[Int(pointee.eventCount)] = record
         pointee.eventCount &+= 1

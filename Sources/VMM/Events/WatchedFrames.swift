@@ -37,12 +37,38 @@ extension Processor {
     }
 
     /// Takes the frame of `physical` off the fast path for stores.
-    func watch(_ physical: UInt64, _ attribute: UInt8) {
+    /// - Returns: whether it was not watched so before.
+    @discardableResult
+    func watch(_ physical: UInt64, _ attribute: UInt8) -> Bool {
         guard memory.attributes(physical) & attribute == 0, let page = memory.writablePage(physical) else {
-            return
+            return false
         }
         memory.mark(physical, attribute)
         dataCaches.protect(page)
+        return true
+    }
+
+    /// Reports that `frame` became a page table on the walk for `linear`, and what is in it.
+    func reportPageTable(_ frame: UInt64, entryBytes: Int, level: UInt32, _ linear: UInt64) {
+        guard let page = memory.readPage(frame) else { return }
+        // What one entry translates has this many address bits; a table's entries together, those of its index more.
+        let indexBits: UInt64 = entryBytes == 4 ? 10 : 9
+        let first = linear & ~((1 << (12 + indexBits * UInt64(level))) - 1)
+        reportOnly(.pageTableBegin, operand: frame, value: first, size: UInt8(entryBytes), detail: level)
+        for offset in stride(from: 0, to: Int(pageSize), by: entryBytes) {
+            let entry =
+                entryBytes == 4
+                ? UInt64((page + offset).load(as: UInt32.self)) : (page + offset).load(as: UInt64.self)
+            if entry != 0 {
+                reportOnly(.pageTableEntry, operand: frame + UInt64(offset), value: entry, size: UInt8(entryBytes))
+            }
+        }
+    }
+
+    /// Reports instructions that are decoded for the first time, or anew.
+    func reportDecoded(_ physical: UInt64, bytes: UInt16, instructions: UInt8) {
+        guard watchesModel else { return }
+        reportOnly(.codeDecoded, operand: physical, value: UInt64(bytes), size: 0, detail: UInt32(instructions))
     }
 
     /// Watches the descriptor tables as they are now, and no others.
@@ -83,6 +109,7 @@ extension Processor {
                 reportOnly(.pageTableWrite, operand: physical, value: value, size: size)
             } else {
                 memory.unmark(physical, FrameAttributes.pageTable)
+                if watchesModel { reportOnly(.pageTableEnd, operand: physical & pageMask, value: 0, size: 0) }
             }
         }
         let end = physical + UInt64(bytes.count)
@@ -94,10 +121,10 @@ extension Processor {
     }
 
     /// Gives the sink an event that is not counted otherwise, so that counts do not depend on whether there is a sink.
-    private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8) {
+    private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8, detail: UInt32 = 0) {
         cpu.append(
             EventRecord(
                 count: cpu.pointee.position, address: cpu.nextLinearAddress, operand: operand, value: value,
-                kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: 0))
+                kind: kind.rawValue, ring: cpu.pointee.cpl, size: size, flags: 0, detail: detail))
     }
 }

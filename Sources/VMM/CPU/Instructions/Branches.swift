@@ -29,7 +29,13 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// Takes an indirect branch.
     @inline(__always) fileprivate func takeIndirect(_ target: UInt64, _ op: OperationPointer) -> Next {
         guard isValidTarget(target, op) else { return nil }
+        countIndirectBranch()
         return jump(to: target)
+    }
+
+    /// Counts an indirect branch or a return of the kernel, which a binary translator has to look up.
+    @inline(__always) fileprivate func countIndirectBranch() {
+        if pointee.cpl != 3 { pointee.kernelIndirectBranches &+= 1 }
     }
 }
 
@@ -53,6 +59,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     let target = UInt64(truncatingIfNeeded: target)
     guard cpu.isValidTarget(target, op) else { return nil }
     guard cpu.push(T(truncatingIfNeeded: cpu.rip(after: op)), op) else { return nil }
+    cpu.countIndirectBranch()
     return cpu.jump(to: target)
 }
 
@@ -71,6 +78,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     let rip = UInt64(truncatingIfNeeded: target)
     guard cpu.isValidTarget(rip, op) else { return nil }
     cpu.adjustStack(by: UInt64(MemoryLayout<T>.size) &+ op.pointee.immediate)
+    cpu.countIndirectBranch()
     return cpu.jump(to: rip)
 }
 

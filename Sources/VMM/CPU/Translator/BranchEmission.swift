@@ -140,7 +140,14 @@ extension Translator {
         } else {
             emitExit(missing)
         }
+        countIndirectBranch(&hot)
         hot.jump(through: .register(.second))
+    }
+
+    /// Counts an indirect branch of the kernel for a model.
+    private func countIndirectBranch(_ e: inout Emitter) {
+        guard countsBranches, block.pointee.mode & ModeKey.user == 0 else { return }
+        e.arithmetic(ArithmeticNumber.add, .state(StateOffset.kernelIndirectBranches), constant: 1)
     }
 
     /// Leaves for the RIP in RAX, having dropped `bytes` from the stack; one that is not canonical is the handler's.
@@ -155,6 +162,7 @@ extension Translator {
         }
         cold.store(.state(StateOffset.rip), .rax)
         if bytes != 0 { cold.loadAddress(rsp, size: width, .memory(rsp, bytes)) }
+        countIndirectBranch(&cold)
         emitStub(Self.exitToRIP)
     }
 
@@ -165,6 +173,7 @@ extension Translator {
         let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
         emitExit(probeJumpCache(), dropping: bytes)
         hot.loadAddress(rsp, size: width, .memory(rsp, bytes))
+        countIndirectBranch(&hot)
         hot.jump(through: .register(.second))
     }
 

@@ -65,6 +65,7 @@ enum StateOffset {
     static let groupAddress = of(\.groupAddress)
     static let rip = of(\.rip)
     static let fetchEntries = of(\.fetchEntries)
+    static let kernelIndirectBranches = of(\.kernelIndirectBranches)
     static let idleNanoseconds = of(\.idleNanoseconds)
     static let blockArena = of(\.blockArena)
     static let flagTable = at(CPU_REGION_FLAGS), jumpCache = at(CPU_REGION_JUMP_CACHE)

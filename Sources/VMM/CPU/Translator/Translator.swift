@@ -25,6 +25,8 @@ final class Translator {
     var threshold: UInt16 = 16
     /// Whether a count is a nanosecond, so that translated code can read the time-stamp counter.
     var countsNanoseconds = false
+    /// Code counts the kernel's indirect branches; set it only with `isStale`.
+    var countsBranches = false
     /// Blocks translated so far, for statistics.
     private(set) var translated: UInt64 = 0
     /// How often all code was forgotten: numbers of exits are good within one generation.
