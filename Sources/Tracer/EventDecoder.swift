@@ -60,6 +60,9 @@ package final class EventDecoder {
         return record
     }
 
+    /// The number of the last event's site in its epoch's dictionary.
+    package var site: Int { Int(model.last) }
+
     /// Numbers of events that were not taken.
     package var eventsLeft: Int { left }
 

@@ -1,0 +1,177 @@
+import CEngine
+import Tracer
+import VMM
+
+/// Adds a trace's events up in one pass, by site, subject and process, and by time. Memory depends on how many
+/// different ones there are, which is bounded, and not on how many events.
+package final class SiteCollector {
+    /// Different sites, subjects and processes, taken together, that a trace may have.
+    private static let mostRows = 4 << 20
+    package static let buckets: UInt64 = 1000
+
+    /// A key and the process that it belongs to.
+    package struct Row: Hashable {
+        package var key: SiteKey
+        package var process: Int
+    }
+
+    /// Events of one kind and ring in one part of the run.
+    package struct Bucket {
+        package var number: UInt64
+        package var kind: UInt8
+        package var ring: UInt8
+        package var samples: UInt64
+    }
+
+    /// Where a site's last event was added.
+    private struct Slot {
+        var generation: UInt32 = 0
+        var row: Int32 = 0
+        var subject: UInt64 = 0
+        var address: UInt64 = 0
+    }
+
+    private let reader: TraceReader
+    private let counts: Range<UInt64>
+    private let registers: RegisterMap
+    private var phases: PhaseMap
+    private let processes: ProcessWatch
+    /// What has been added since the last switch of address spaces, whose process is not known yet.
+    private var rows: [(key: SiteKey, totals: SiteTotals)] = []
+    private var rowNumbers: [SiteKey: Int32] = [:]
+    private var slots: [Slot] = []
+    private var generation: UInt32 = 1
+    private var lastCount: UInt64
+    package private(set) var totals: [Row: SiteTotals] = [:]
+    package private(set) var timeline: [Bucket] = []
+    private var bucketCounts = [UInt64](repeating: 0, count: 256 * 4)
+    private var bucket: UInt64 = 0
+    private var bucketEnd: UInt64
+    /// Counts that a part of the timeline covers.
+    package let bucketSize: UInt64
+    package private(set) var events: UInt64 = 0
+    /// Called with each event and its key's parts; for what wants more than sums.
+    package var onEvent: ((EventRecord, _ number: UInt64) throws -> Void)?
+
+    /// Takes the events whose counts are in `counts`.
+    package init(
+        _ reader: TraceReader, counts: Range<UInt64>, registers: RegisterMap, phases: PhaseMap,
+        processes: ProcessWatch
+    ) {
+        self.reader = reader
+        self.counts = counts
+        self.registers = registers
+        self.phases = phases
+        self.processes = processes
+        lastCount = counts.lowerBound
+        bucketSize = max(1, (UInt64(counts.count) + Self.buckets - 1) / Self.buckets)
+        bucketEnd = counts.lowerBound &+ bucketSize
+    }
+
+    /// Reads the events. The process watch is finished then, too.
+    package func run() throws {
+        let decoder = EventDecoder(rate: reader.manifest.instructionsPerMicrosecond)
+        var epoch: UInt32?
+        for entry in reader.blocks(.events) {
+            guard entry.header.lastCount >= counts.lowerBound, entry.header.firstCount < counts.upperBound else {
+                continue
+            }
+            let sites = try reader.sites(epoch: entry.header.epoch)
+            if epoch != entry.header.epoch {
+                slots = Array(repeating: Slot(), count: sites.count)
+                epoch = entry.header.epoch
+            }
+            try decoder.begin(reader.load(entry), sites: sites)
+            try take(decoder, first: entry.header.firstItem)
+        }
+        flushBucket()
+        try endInterval(at: min(lastCount, reader.reach.position.count), next: nil)
+    }
+
+    private func take(_ decoder: EventDecoder, first: UInt64) throws {
+        let payload = EventKind.payload.rawValue
+        let control = EventKind.writeControl.rawValue
+        var number = first
+        while let record = try decoder.next() {
+            if record.kind == payload {
+                try onEvent?(record, number &- 1)
+                continue
+            }
+            defer { number &+= 1 }
+            guard counts.contains(record.count) else {
+                // Positions inside a repeated instruction can lie behind its own.
+                if record.count < counts.lowerBound { lastCount = record.count }
+                continue
+            }
+            if record.ring == 3, !processes.isKnown { try processes.sample(at: record.count) }
+            add(record, site: decoder.site)
+            try onEvent?(record, number)
+            if record.kind == control, record.operand == 3 {
+                try endInterval(at: record.count, next: record.value)
+            }
+        }
+    }
+
+    @inline(__always) private func add(_ record: EventRecord, site: Int) {
+        let delta = record.count > lastCount ? record.count &- lastCount : 0
+        lastCount = max(lastCount, record.count)
+        if record.count >= bucketEnd { nextBucket(record.count) }
+        bucketCounts[Int(record.kind) << 2 | Int(record.ring & 3)] &+= 1
+        events &+= 1
+        let subject: UInt64
+        switch SiteKey.subjects[Int(record.kind)] {
+        case .none: subject = 0
+        case .operand: subject = record.operand
+        case .memory: subject = registers.canonical(memory: record.operand)
+        }
+        let slot = slots[site]
+        var row = Int(slot.row)
+        if slot.generation != generation || slot.subject != subject || slot.address != record.address {
+            row = findRow(record, subject)
+            slots[site] = Slot(
+                generation: generation, row: Int32(row), subject: subject, address: record.address)
+        }
+        rows[row].totals.add(record.count, delta)
+    }
+
+    @inline(never) private func findRow(_ record: EventRecord, _ subject: UInt64) -> Int {
+        let key = SiteKey(
+            address: record.address, kind: record.kind, ring: record.ring, size: record.size,
+            phase: phases.phase(record.address, ring: record.ring), subject: subject)
+        if let row = rowNumbers[key] { return Int(row) }
+        rows.append((key, SiteTotals()))
+        rowNumbers[key] = Int32(rows.count - 1)
+        return rows.count - 1
+    }
+
+    // MARK: Time
+
+    private func nextBucket(_ count: UInt64) {
+        flushBucket()
+        bucket = (count - counts.lowerBound) / bucketSize
+        bucketEnd = counts.lowerBound &+ (bucket + 1) &* bucketSize
+    }
+
+    private func flushBucket() {
+        for index in bucketCounts.indices where bucketCounts[index] > 0 {
+            timeline.append(
+                Bucket(
+                    number: bucket, kind: UInt8(index >> 2), ring: UInt8(index & 3), samples: bucketCounts[index]))
+            bucketCounts[index] = 0
+        }
+    }
+
+    // MARK: Processes
+
+    /// The address space changes to `next`: what was added belongs to the process that ran until now.
+    private func endInterval(at count: UInt64, next: UInt64?) throws {
+        let process = try processes.endInterval(at: count, next: next)
+        for (key, sums) in rows { totals[Row(key: key, process: process), default: SiteTotals()].add(sums) }
+        guard totals.count <= Self.mostRows, rows.count <= Self.mostRows else {
+            throw TraceError.unusable("the trace has more than \(Self.mostRows) different sites, which is not analyzed")
+        }
+        rows.removeAll(keepingCapacity: true)
+        rowNumbers.removeAll(keepingCapacity: true)
+        generation &+= 1
+    }
+}
