@@ -1,13 +1,50 @@
 import Replayer
 import Tracer
 
+/// Says which process runs between two changes of the address space.
+package protocol ProcessSource: AnyObject {
+    /// Whether the process of the present interval is known; if not, it is asked for at the next user-mode event.
+    var isKnown: Bool { get }
+    /// The guest is in user mode at `count`.
+    func sample(at count: UInt64) throws
+    /// The interval ends at `count`, and the address space becomes `next`, or the trace ends.
+    /// - Returns: the process that ran in it.
+    func endInterval(at count: UInt64, next: UInt64?) throws -> Int
+}
+
+/// Which process the guest ran when, as it was found out before.
+package final class KnownProcesses: ProcessSource {
+    private let intervals: [ProcessWatch.Interval]
+    private var start: UInt64
+
+    /// `intervals` ascend and do not overlap.
+    package init(_ intervals: [ProcessWatch.Interval], start: UInt64) {
+        self.intervals = intervals
+        self.start = start
+    }
+
+    package var isKnown: Bool { true }
+
+    package func sample(at count: UInt64) {}
+
+    package func endInterval(at count: UInt64, next: UInt64?) -> Int {
+        var (low, high) = (0, intervals.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if intervals[middle].start <= start { low = middle + 1 } else { high = middle }
+        }
+        start = count
+        return low > 0 ? intervals[low - 1].process : 0
+    }
+}
+
 /// Which process the guest ran when.
 ///
 /// Between two changes of the address space one process runs, and kernel threads, which borrow it. Where the kernel
 /// says where its tasks are, the guest is run again beside the events, from the last checkpoint before the first
 /// process, and its running task is looked at: once in user mode in each such interval, or at its end.
 /// Where it does not, address spaces are processes, and are numbered.
-package final class ProcessWatch {
+package final class ProcessWatch: ProcessSource {
     /// Different processes that are told apart; further ones count as one.
     private static let most = 1 << 16
     private static let mostIntervals = 1 << 20
@@ -52,11 +89,9 @@ package final class ProcessWatch {
         self.guest = guest
     }
 
-    /// Whether the process of the present interval is known.
-    var isKnown: Bool { current != nil }
+    package var isKnown: Bool { current != nil }
 
-    /// The guest is in user mode at `count`.
-    func sample(at count: UInt64) throws {
+    package func sample(at count: UInt64) throws {
         hasUserMode = true
         guard let guest else {
             current = number(Process(name: "process \(bySpace.count + 1)", pid: 0, space: space), byName: false)
@@ -68,9 +103,7 @@ package final class ProcessWatch {
 
     private var known: Int { bySpace[space] ?? 0 }
 
-    /// The interval ends at `count`, and the address space becomes `next`, or the trace ends.
-    /// - Returns: the process that ran in it.
-    func endInterval(at count: UInt64, next: UInt64?) throws -> Int {
+    package func endInterval(at count: UInt64, next: UInt64?) throws -> Int {
         if let next, isSameProcess(next) { return current ?? known }
         if current == nil, hasUserMode, let guest, next != nil, let task = try guest.running(at: count) {
             current =

@@ -35,7 +35,7 @@ package final class SiteCollector {
     private let counts: Range<UInt64>
     private let registers: RegisterMap
     private var phases: PhaseMap
-    private let processes: ProcessWatch
+    private let processes: any ProcessSource
     /// What has been added since the last switch of address spaces, whose process is not known yet.
     private var rows: [(key: SiteKey, totals: SiteTotals)] = []
     private var rowNumbers: [SiteKey: Int32] = [:]
@@ -50,13 +50,13 @@ package final class SiteCollector {
     /// Counts that a part of the timeline covers.
     package let bucketSize: UInt64
     package private(set) var events: UInt64 = 0
-    /// Called with each event and its key's parts; for what wants more than sums.
-    package var onEvent: ((EventRecord, _ number: UInt64) throws -> Void)?
+    /// Called with each event, its key and number; for what wants more than sums.
+    package var onEvent: ((EventRecord, SiteKey, _ number: UInt64) throws -> Void)?
 
     /// Takes the events whose counts are in `counts`.
     package init(
         _ reader: TraceReader, counts: Range<UInt64>, registers: RegisterMap, phases: PhaseMap,
-        processes: ProcessWatch
+        processes: any ProcessSource
     ) {
         self.reader = reader
         self.counts = counts
@@ -94,7 +94,6 @@ package final class SiteCollector {
         var number = first
         while let record = try decoder.next() {
             if record.kind == payload {
-                try onEvent?(record, number &- 1)
                 continue
             }
             defer { number &+= 1 }
@@ -104,15 +103,15 @@ package final class SiteCollector {
                 continue
             }
             if record.ring == 3, !processes.isKnown { try processes.sample(at: record.count) }
-            add(record, site: decoder.site)
-            try onEvent?(record, number)
+            let row = add(record, site: decoder.site)
+            if let onEvent { try onEvent(record, rows[row].key, number) }
             if record.kind == control, record.operand == 3 {
                 try endInterval(at: record.count, next: record.value)
             }
         }
     }
 
-    @inline(__always) private func add(_ record: EventRecord, site: Int) {
+    @inline(__always) private func add(_ record: EventRecord, site: Int) -> Int {
         let delta = record.count > lastCount ? record.count &- lastCount : 0
         lastCount = max(lastCount, record.count)
         if record.count >= bucketEnd { nextBucket(record.count) }
@@ -132,6 +131,7 @@ package final class SiteCollector {
                 generation: generation, row: Int32(row), subject: subject, address: record.address)
         }
         rows[row].totals.add(record.count, delta)
+        return row
     }
 
     @inline(never) private func findRow(_ record: EventRecord, _ subject: UInt64) -> Int {

@@ -16,7 +16,7 @@ package struct GuestKernel {
     private static let known: Set<String> = [
         "_text", "_stext", "_end", "kallsyms_token_table", "kallsyms_names", "init_top_pgt", "init_level4_pgt",
         "swapper_pg_dir", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "current_task", "pcpu_hot", "init_task",
-        "modules", "linux_banner",
+        "modules", "linux_banner", "__start_notes", "__stop_notes",
     ]
     private static let largestBTF: UInt64 = 64 << 20
 
@@ -103,6 +103,14 @@ package struct GuestKernel {
     package var banner: String? {
         addresses["linux_banner"].flatMap { pages.text($0, longest: 512) }
             .map { String($0.prefix { $0 != "\n" }) }
+    }
+
+    /// The kernel's build ID, from its notes.
+    package var buildID: [UInt8]? {
+        guard let start = addresses["__start_notes"], let stop = addresses["__stop_notes"], start < stop,
+            stop - start <= 65536
+        else { return nil }
+        return ELFSymbols.buildID(pages.bytes(start, count: Int(stop - start)))
     }
 
     /// The kernel's symbols and its modules', by address.
