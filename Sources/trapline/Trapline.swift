@@ -1,3 +1,4 @@
+import Analyzer
 import ArgumentParser
 import Glibc
 
@@ -8,7 +9,7 @@ struct Trapline: ParsableCommand {
         abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
-            VerifyCommand.self, StripCommand.self,
+            VerifyCommand.self, StripCommand.self, SQLCommand.self,
         ])
 }
 
@@ -23,6 +24,9 @@ enum Main {
             var command = try Trapline.parseAsRoot(QEMUSpelling.rewrite(Array(CommandLine.arguments.dropFirst())))
             try command.run()
         } catch let error as CommandError {
+            StandardError.say(error.description)
+            exit(CommandError.exitCode)
+        } catch let error as AnalysisError {
             StandardError.say(error.description)
             exit(CommandError.exitCode)
         } catch let code as ExitCode {

@@ -58,7 +58,7 @@ final class StoreWriter {
     private func writeSummary(_ totals: [SiteCollector.Row: SiteTotals]) throws {
         let statement = try database.makeStatement(sql: "INSERT INTO summary VALUES (?,?,?,?,?,?,?,?,?)")
         // In an order of their own, so that two stores of one trace are the same.
-        let rows = totals.sorted { ($0.value.first, $0.key.order) < ($1.value.first, $1.key.order) }
+        let rows = totals.sorted { Self.order($0.key, $0.value) < Self.order($1.key, $1.value) }
         for (row, sums) in rows {
             try statement.execute(arguments: [
                 siteNumber(row.key), row.process, row.key.subject.column, sums.samples.column, sums.first.column,
@@ -66,6 +66,12 @@ final class StoreWriter {
             ])
         }
         try writeRegisters(Set(totals.keys.map(\.key)))
+    }
+
+    private static func order(
+        _ row: SiteCollector.Row, _ sums: SiteTotals
+    ) -> (UInt64, UInt64, UInt64, Int, Int) {
+        (sums.first, row.key.address, row.key.subject, Int(row.key.kind) << 8 | Int(row.key.ring), row.process)
     }
 
     private func writeRegisters(_ keys: Set<SiteKey>) throws {
@@ -171,11 +177,4 @@ final class StoreWriter {
 /// What kinds of events are called.
 enum EventNames {
     static func name(_ kind: UInt8) -> String { EventKind(rawValue: kind).map { "\($0)" } ?? "kind\(kind)" }
-}
-
-extension SiteCollector.Row {
-    /// A fixed order of rows that begin together.
-    fileprivate var order: (UInt64, UInt64, Int, Int) {
-        (key.address, key.subject, Int(key.kind) << 8 | Int(key.ring), process)
-    }
 }
