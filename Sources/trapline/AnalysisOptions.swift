@@ -39,12 +39,16 @@ struct AnalysisOptions: ParsableArguments {
         }
     }
 
-    /// The trace with its guest's memory, kernel and symbols.
-    func analysis() throws -> TraceAnalysis { try analysis(OpenTrace.reader(trace), symbolFiles()) }
-
     private func analysis(_ reader: TraceReader, _ symbols: [SymbolFile]) throws -> TraceAnalysis {
+        try TraceAnalysis(reader, symbolFiles: symbols, makeReplay: replayMaker(reader))
+    }
+
+    /// Builds replays of the trace that do not verify.
+    func replayMaker() throws -> () throws(TraceError) -> Replay { try replayMaker(OpenTrace.reader(trace)) }
+
+    private func replayMaker(_ reader: TraceReader) -> () throws(TraceError) -> Replay {
         let images = ImageFiles(image)
-        return try TraceAnalysis(reader, symbolFiles: symbols) { () throws(TraceError) in
+        return { () throws(TraceError) in
             var options = Replay.Options()
             options.verifies = false
             return try Replay(

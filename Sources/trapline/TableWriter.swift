@@ -106,7 +106,7 @@ final class TableWriter {
         }
     }
 
-    private static func json(_ value: TableValue) -> JSON {
+    static func json(_ value: TableValue) -> JSON {
         switch value {
         case .null: .null
         case .integer(let number): .signed(number)

@@ -9,7 +9,8 @@ struct Trapline: ParsableCommand {
         abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
-            VerifyCommand.self, StripCommand.self, SQLCommand.self,
+            VerifyCommand.self, StripCommand.self, AnalyzeCommand.self, DiffCommand.self,
+            SQLCommand.self,
         ])
 }
 

@@ -21,11 +21,17 @@ package enum TableValue: Equatable {
 extension AnalysisStore {
     /// Runs one statement that reads. `body` gets the columns' names once, then the values of each row.
     package func query(
-        _ sql: String, _ arguments: StatementArguments = StatementArguments(),
+        _ sql: String, _ body: (_ columns: [String]?, _ values: [TableValue]?) throws -> Void
+    ) throws {
+        try query(sql, StatementArguments(), body)
+    }
+
+    func query(
+        _ sql: String, _ arguments: StatementArguments,
         _ body: (_ columns: [String]?, _ values: [TableValue]?) throws -> Void
     ) throws {
         do {
-            try queue.read { database in
+            try queue.inDatabase { database in
                 let statement = try database.makeStatement(sql: sql)
                 guard statement.isReadonly else { throw AnalysisError("the statement would change the store") }
                 let rows = try Row.fetchCursor(statement, arguments: arguments)
@@ -37,6 +43,13 @@ extension AnalysisStore {
         } catch let error as DatabaseError {
             throw AnalysisError("SQL: \(error.message ?? "error \(error.resultCode.rawValue)")")
         }
+    }
+
+    /// Where the symbol begins that an instruction's address belongs to.
+    package func symbolStart(of address: UInt64) throws -> UInt64? {
+        let sql = "SELECT s.address - s.offset FROM site s WHERE s.address = ? AND s.offset IS NOT NULL"
+        guard case .integer(let start) = try rows(sql, [address.column]).first?[0] else { return nil }
+        return UInt64(bitPattern: start)
     }
 
     /// All rows of a statement that gives few.

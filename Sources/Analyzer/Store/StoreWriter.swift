@@ -129,7 +129,7 @@ final class StoreWriter {
     private func writeSites() throws {
         let statement = try database.makeStatement(sql: "INSERT INTO site VALUES (?,?,?,?,?,?,?,?)")
         for (index, site) in sites.enumerated() {
-            let found = analysis.symbolIndex(site.address)
+            let found = analysis.symbolIndex(site.address, site.phase)
             try statement.execute(arguments: [
                 index + 1, site.address.column, Int(site.kind), Int(site.ring), Int(site.size), "\(site.phase)",
                 found.map { $0.index + 1 }, found.map { $0.offset.column },

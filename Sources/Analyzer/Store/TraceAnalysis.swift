@@ -68,9 +68,9 @@ package final class TraceAnalysis {
     }
 
     /// The symbol of an instruction's address. Before its page tables the kernel runs at physical addresses.
-    package func symbolIndex(_ address: UInt64) -> (index: Int, offset: UInt64)? {
+    package func symbolIndex(_ address: UInt64, _ phase: Phase) -> (index: Int, offset: UInt64)? {
         var address = address
-        if let kernel, kernel.physicalImage.contains(address) { address &+= kernel.imageDelta }
+        if phase == .kernel, let kernel, kernel.physicalImage.contains(address) { address &+= kernel.imageDelta }
         guard let index = symbols.index(of: address) else { return nil }
         return (index, address - symbols.symbols[index].address)
     }

@@ -99,10 +99,17 @@ package struct GuestKernel {
         return Int64(bitPattern: image.lowerBound &- linked)
     }
 
-    /// What the kernel says it is.
+    /// What the kernel says it is: the line that it prints first.
     package var banner: String? {
-        addresses["linux_banner"].flatMap { pages.text($0, longest: 512) }
-            .map { String($0.prefix { $0 != "\n" }) }
+        let start = "Linux version "
+        if let place = addresses["linux_banner"], let text = pages.text(place, longest: 512), text.hasPrefix(start) {
+            return String(text.prefix { $0 != "\n" })
+        }
+        // A table of functions alone does not name it.
+        let image = physicalImage.clamped(to: 0..<UInt64(pages.ram.count))
+        let bytes = UnsafeRawBufferPointer(rebasing: pages.ram[Int(image.lowerBound)..<Int(image.upperBound)])
+        guard let place = bytes.firstRange(of: Array(start.utf8))?.lowerBound else { return nil }
+        return String(decoding: bytes[place...].prefix { $0 != 0 && $0 != 0x0A }.prefix(512), as: UTF8.self)
     }
 
     /// The kernel's build ID, from its notes.
