@@ -35,6 +35,7 @@ let package = Package(
                 "Replayer", "Tracer", "VMM", "CEngine", "CXXHash", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
+            exclude: ["Export/Perfetto.proto"],
             swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",

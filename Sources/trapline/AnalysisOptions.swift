@@ -19,8 +19,21 @@ struct AnalysisOptions: ParsableArguments {
         transform: { try ImageArgument($0) })
     var image: [ImageArgument] = []
 
+    var request: AnalysisRequest {
+        AnalysisRequest(trace: trace, db: db, symbols: symbols, events: events, images: ImageFiles(image))
+    }
+}
+
+/// Which analysis is wanted.
+struct AnalysisRequest {
     /// What a symbol file may have.
     private static let largestSymbols: UInt64 = 2 << 30
+
+    var trace: String
+    var db: String?
+    var symbols: [String] = []
+    var events = false
+    var images = ImageFiles([])
 
     /// The analysis of the trace, made now if it was not before.
     func store() throws -> AnalysisStore {
@@ -33,21 +46,19 @@ struct AnalysisOptions: ParsableArguments {
         let files = try symbolFiles()
         let identity = try StoreIdentity(path: trace, reader, symbolFiles: files)
         do {
-            return try AnalysisStore.open(identity, named: db, withEvents: events) { try analysis(reader, files) }
+            return try AnalysisStore.open(identity, named: db, withEvents: events) {
+                try TraceAnalysis(reader, symbolFiles: files, makeReplay: replayMaker(reader))
+            }
         } catch let error as TraceError {
             throw CommandError.trace(path: trace, error)
         }
-    }
-
-    private func analysis(_ reader: TraceReader, _ symbols: [SymbolFile]) throws -> TraceAnalysis {
-        try TraceAnalysis(reader, symbolFiles: symbols, makeReplay: replayMaker(reader))
     }
 
     /// Builds replays of the trace that do not verify.
     func replayMaker() throws -> () throws(TraceError) -> Replay { try replayMaker(OpenTrace.reader(trace)) }
 
     private func replayMaker(_ reader: TraceReader) -> () throws(TraceError) -> Replay {
-        let images = ImageFiles(image)
+        let images = images
         return { () throws(TraceError) in
             var options = Replay.Options()
             options.verifies = false

@@ -55,7 +55,7 @@ struct AnalyzeCommand: ParsableCommand {
     }
 
     func run() throws {
-        let store = try options.store()
+        let store = try options.request.store()
         if let summary {
             let file = try OutputFile(summary)
             try file.finish(SummaryFile.json(TraceSummary(store)).document)
@@ -110,10 +110,13 @@ struct AnalyzeCommand: ParsableCommand {
     }
 
     private func surroundings(_ store: AnalysisStore, _ row: HotSpots.Row) throws -> [Surroundings.Line] {
-        guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16) else { return [] }
+        guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16) else {
+            return []
+        }
         let start = try store.symbolStart(of: address)
         do {
-            return try Surroundings(options.replayMaker(), address: address, count: row.first, from: start).lines
+            let makeReplay = try options.request.replayMaker()
+            return try Surroundings(makeReplay, address: address, count: row.first, from: start).lines
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }

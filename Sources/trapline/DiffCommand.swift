@@ -56,10 +56,7 @@ struct DiffCommand: ParsableCommand {
             defer { file.close() }
             return try SummaryFile.parse(file.readAll(path, limit: 1 << 30), path: path)
         }
-        var options = AnalysisOptions()
-        options.trace = path
-        options.symbols = symbols
-        return try TraceSummary(options.store())
+        return try TraceSummary(AnalysisRequest(trace: path, symbols: symbols).store())
     }
 
     // MARK: Output

@@ -23,7 +23,7 @@ struct SQLCommand: ParsableCommand {
         let output = try BufferedOutput()
         let format: TableFormat = json ? .json : csv ? .csv : .text
         let writer = TableWriter(format, output)
-        try options.store().query(statement) { columns, values in
+        try options.request.store().query(statement) { columns, values in
             if let columns { try writer.begin(columns) }
             if let values { try writer.row(values) }
         }

@@ -40,6 +40,8 @@ extension AnalysisStore {
                     try body(nil, row.databaseValues.map { TableValue($0) })
                 }
             }
+        } catch let error as DatabaseError where error.resultCode == .SQLITE_MISUSE {
+            throw AnalysisError("SQL: expected one statement")
         } catch let error as DatabaseError {
             throw AnalysisError("SQL: \(error.message ?? "error \(error.resultCode.rawValue)")")
         }

@@ -6,7 +6,8 @@ package struct BTF {
     private static let longestChain = 32
 
     private enum Kind: UInt8 {
-        case integer = 1, pointer, array, structure, union, enumeration, forward, typedef, volatile, const, restrict
+        case integer = 1
+        case pointer, array, structure, union, enumeration, forward, typedef, volatile, const, restrict
         case function, prototype, variable, dataSection, float, declarationTag, typeTag, enumeration64
     }
 

@@ -71,7 +71,7 @@ package struct Kallsyms {
         namesPlace = names.start
         var entries: [Entry] = []
         entries.reserveCapacity(addresses.count)
-        names.forEach { index, text in
+        names.expand { index, text in
             entries.append(
                 Entry(
                     address: addresses[index], type: text.first ?? 0x3F,
@@ -213,13 +213,14 @@ struct NameTable {
     }
 
     private func number(_ place: Int, _ width: Int) -> Int {
-        width == 4
-            ? Int(UInt32(littleEndian: memory.loadUnaligned(fromByteOffset: place, as: UInt32.self)))
-            : Int(truncatingIfNeeded: UInt64(littleEndian: memory.loadUnaligned(fromByteOffset: place, as: UInt64.self)))
+        guard width == 8 else {
+            return Int(UInt32(littleEndian: memory.loadUnaligned(fromByteOffset: place, as: UInt32.self)))
+        }
+        return Int(truncatingIfNeeded: memory.loadUnaligned(fromByteOffset: place, as: UInt64.self))
     }
 
     /// Each symbol's number and name, whose first character is the type.
-    func forEach(_ body: (Int, [UInt8]) -> Void) {
+    func expand(_ body: (Int, [UInt8]) -> Void) {
         var place = start
         var text: [UInt8] = []
         for index in 0..<count {

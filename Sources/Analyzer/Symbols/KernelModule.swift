@@ -36,7 +36,8 @@ struct KernelModule {
 
         init?(_ kernel: GuestKernel) {
             guard let btf = kernel.btf, let list = btf.offset(of: "list", in: "module"),
-                let name = btf.offset(of: "name", in: "module"), let kallsyms = btf.offset(of: "kallsyms", in: "module"),
+                let name = btf.offset(of: "name", in: "module"),
+                let kallsyms = btf.offset(of: "kallsyms", in: "module"),
                 let symtab = btf.offset(of: "symtab", in: "mod_kallsyms"),
                 let count = btf.offset(of: "num_symtab", in: "mod_kallsyms"),
                 let strtab = btf.offset(of: "strtab", in: "mod_kallsyms")
