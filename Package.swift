@@ -28,7 +28,11 @@ let package = Package(
             swiftSettings: engineSettings),
         .target(
             name: "Tracer", dependencies: ["VMM", "CEngine", "CZstd", "CXXHash"], swiftSettings: engineSettings),
-        .target(name: "Replayer", dependencies: ["Tracer", "VMM", "CEngine"], swiftSettings: engineSettings),
+        .target(
+            name: "Replayer", dependencies: ["Tracer", "VMM", "CEngine"],
+            // In the executable itself, so that no file has to be found at run time.
+            resources: ["pentium4", "prescott", "skylake", "zen3"].map { .embedInCode("Costs/Tables/\($0).json") },
+            swiftSettings: engineSettings),
         .target(
             name: "Analyzer",
             dependencies: [
@@ -44,12 +48,13 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
-        .testTarget(name: "CommandTests", dependencies: ["trapline"], swiftSettings: engineSettings),
+        .testTarget(name: "CommandTests", dependencies: ["trapline", "Replayer"], swiftSettings: engineSettings),
         .testTarget(
             name: "TracerTests", dependencies: ["Tracer", "Replayer", "VMM", "CEngine"], swiftSettings: engineSettings),
         .testTarget(
             name: "AnalyzerTests", dependencies: ["Analyzer", "Replayer", "Tracer", "VMM", "CEngine"],
             swiftSettings: engineSettings),
+        .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
         .target(

@@ -74,7 +74,7 @@ package enum EventText {
         compare("detail", UInt64(recorded.detail), UInt64(replayed.detail))
         compare("ring", UInt64(recorded.ring), UInt64(replayed.ring))
         compare("size", UInt64(recorded.size), UInt64(replayed.size))
-        compare("flags", UInt64(recorded.flags), UInt64(replayed.flags & EventFlags.recorded))
+        compare("flags", UInt64(recorded.flags), UInt64(replayed.flags & EventRecord.keptFlags))
         return differences
     }
 }

@@ -28,13 +28,25 @@ package final class EventVerifier: EventSink {
     }
 
     package func receive(_ events: UnsafeBufferPointer<EventRecord>) {
-        guard divergence == nil, failure == nil else { return }
-        for index in 0..<events.count {
-            let record = events[index]
-            if skipsPaging, Self.isPaging(record.kind) { continue }
-            if Self.isModels(record.kind) { continue }
+        guard divergence == nil, failure == nil, var record = events.baseAddress else { return }
+        let end = record + events.count
+        while record < end {
+            if fault == nil {
+                let same = cursor.takeSame(record, end - record, limit: limit)
+                if same.events > 0 { isComparing = true }
+                verified &+= same.events
+                next &+= same.events
+                record += same.records
+            }
+            guard record < end else { return }
+            // Whatever is not simply the same.
+            if Self.isModels(record.pointee.kind) || (skipsPaging && Self.isPaging(record.pointee.kind)) {
+                record += 1
+                continue
+            }
             compare(record)
             if divergence != nil || failure != nil { return }
+            record += 1
         }
     }
 
@@ -48,7 +60,9 @@ package final class EventVerifier: EventSink {
     /// Whether events of a kind come only because a model watches.
     private static func isModels(_ kind: UInt8) -> Bool { kind > EventKind.payload.rawValue }
 
-    @inline(__always) private func compare(_ record: EventRecord) {
+    private func compare(_ place: UnsafePointer<EventRecord>) {
+        var record = place.pointee
+        record.flags &= EventRecord.keptFlags
         let isPayload = record.kind == EventKind.payload.rawValue
         if !isPayload { isComparing = next < limit }
         guard isComparing else { return }
@@ -63,8 +77,9 @@ package final class EventVerifier: EventSink {
                     ])
                 return
             }
+            recorded.flags &= EventRecord.keptFlags
             if let fault { fault(cursor.number, &recorded) }
-            if Self.isSame(recorded, record) {
+            if EventText.differences(recorded, record).isEmpty {
                 if !isPayload {
                     verified &+= 1
                     next &+= 1
@@ -77,12 +92,6 @@ package final class EventVerifier: EventSink {
         } catch {
             failure = error
         }
-    }
-
-    @inline(__always) private static func isSame(_ left: EventRecord, _ right: EventRecord) -> Bool {
-        left.count == right.count && left.address == right.address && left.operand == right.operand
-            && left.value == right.value && left.kind == right.kind && left.ring == right.ring
-            && left.size == right.size && left.flags == right.flags & EventFlags.recorded && left.detail == right.detail
     }
 
     /// At the end of the replay, or at a digest: events that were recorded before it and did not come.

@@ -49,8 +49,9 @@ final class EventEncoder {
     private static let mostEvents = 1 << 20
     private static let mostBytes = 8 << 20
 
-    private let model: EventModel
-    private var columns: [ColumnBuffer]
+    private var model: EventModel
+    /// By column; owned here.
+    private let columns: UnsafeMutablePointer<ColumnBuffer>
     // The site dictionary: an open-addressed table of site numbers, 0 for none, at most half full. Owned here.
     private var sites: [Site] = []
     private var table: UnsafeMutablePointer<UInt32>
@@ -61,9 +62,8 @@ final class EventEncoder {
     private var events = 0
     private var firstCount: UInt64 = 0
     private var lastCount: UInt64 = 0
-    private var kindCounts = [UInt64](repeating: 0, count: 256)
-    /// Payload bytes that the last event still wants.
-    private var payloadLeft: UInt64 = 0
+    private let kindCounts: UnsafeMutablePointer<UInt64>
+    private let payload = EventKind.payload.rawValue
     /// Events encoded so far.
     private(set) var eventNumber: UInt64
     private(set) var epoch: UInt32
@@ -72,191 +72,265 @@ final class EventEncoder {
         model = EventModel(rate: rate)
         self.epoch = epoch
         eventNumber = firstEvent
-        columns = EventColumn.names.map { _ in ColumnBuffer() }
+        columns = .allocate(capacity: EventColumn.names.count)
+        for column in EventColumn.names.indices { (columns + column).initialize(to: ColumnBuffer()) }
+        kindCounts = .allocate(capacity: 256)
+        kindCounts.initialize(repeating: 0, count: 256)
         tableMask = (1 << 13) - 1
         table = .allocate(capacity: tableMask + 1)
         table.initialize(repeating: 0, count: tableMask + 1)
     }
 
     deinit {
-        for column in columns { column.deallocate() }
+        for column in EventColumn.names.indices { columns[column].deallocate() }
+        columns.deallocate()
+        kindCounts.deallocate()
         table.deallocate()
+        model.deallocate()
     }
 
-    /// Takes a batch. Blocks that are full are given to `emit`.
+    /// Takes a buffer that an `EventPacker` filled. Blocks that are full are given to `emit`.
     func append(_ batch: UnsafeBufferPointer<EventRecord>, emit: (Block) -> Void) {
-        for index in 0..<batch.count {
-            let record = batch.baseAddress! + index
-            if record.pointee.kind == EventKind.payload.rawValue {
-                appendPayload(record)
-                continue
+        guard let base = batch.baseAddress else { return }
+        for record in base..<base + batch.count {
+            switch record.pointee.kind {
+            case payload: appendPayload(record)
+            case EventRepeat.kind: appendRepeat(record, emit)
+            default:
+                makeRoom(emit)
+                append(record)
             }
-            if events >= Self.mostEvents || columns[Int(EventColumn.payload) - 1].count > Self.mostBytes {
-                finishBlock(emit)
-            }
-            append(record)
         }
     }
 
-    private func append(_ record: UnsafePointer<EventRecord>) {
+    /// Finishes the block if it is full.
+    @inline(__always) private func makeRoom(_ emit: (Block) -> Void) {
+        if events >= Self.mostEvents || column(EventColumn.payload).pointee.count > Self.mostBytes { finishBlock(emit) }
+    }
+
+    @inline(__always) private func column(_ number: UInt8) -> UnsafeMutablePointer<ColumnBuffer> {
+        columns + (Int(number) - 1)
+    }
+
+    /// Encodes an event.
+    /// - Returns: whether it was as expected.
+    @discardableResult
+    @inline(__always) private func append(_ record: UnsafePointer<EventRecord>) -> Bool {
+        let count = record.pointee.count
         if events == 0 {
-            model.reset(count: record.pointee.count)
-            firstCount = record.pointee.count
+            model.reset(count: count)
+            firstCount = count
         }
-        let site = number(of: record)
-        let at = Int(site)
-        var mask: UInt8 = 0
+        let key = EventRecord.key(record)
         let nextContext = model.nextContext
-        if model.next[nextContext] != site { mask |= EventMask.site }
+        var site = model.next[nextContext]
+        var mask: UInt8 = 0
+        if site == EventModel.noSite || model.sites[Int(site)].key != key
+            || model.sites[Int(site)].address != record.pointee.address && !model.sites[Int(site)].isFree
+        {
+            site = number(of: record, key)
+            mask = EventMask.site
+        }
+        let state = model.sites + Int(site)
         let deltaContext = model.deltaContext(site)
-        let delta = Int64(bitPattern: record.pointee.count &- model.count)
+        let delta = Int64(bitPattern: count &- model.count)
         if model.delta[deltaContext] != delta { mask |= EventMask.delta }
-        if model.operand[at] != record.pointee.operand { mask |= EventMask.operand }
-        let valueModel = EventModel.valueModel(record.pointee.kind)
-        let expected =
-            valueModel == .timestamp ? model.expectedTimestamp(at: record.pointee.count) : model.value[at]
+        if state.pointee.operand != record.pointee.operand { mask |= EventMask.operand }
+        let isTimestamp = state.pointee.model == .timestamp
+        let expected = isTimestamp ? model.expectedTimestamp(at: count) : state.pointee.value
         if expected != record.pointee.value { mask |= EventMask.value }
-        if model.detail[at] != record.pointee.detail { mask |= EventMask.detail }
-        if sites[at].isFree && model.address[at] != record.pointee.address { mask |= EventMask.address }
+        if state.pointee.detail != record.pointee.detail { mask |= EventMask.detail }
+        if state.pointee.isFree, state.pointee.address != record.pointee.address { mask |= EventMask.address }
         if mask == 0 {
             run &+= 1
         } else {
-            appendMiss(record, mask, site, delta, expected, valueModel)
+            appendMiss(record, mask, site, delta, expected)
             model.next[nextContext] = site
             model.delta[deltaContext] = delta
-            model.operand[at] = record.pointee.operand
-            model.value[at] = record.pointee.value
-            model.detail[at] = record.pointee.detail
-            model.address[at] = record.pointee.address
+            state.pointee.operand = record.pointee.operand
+            state.pointee.value = record.pointee.value
+            state.pointee.detail = record.pointee.detail
+            state.pointee.address = record.pointee.address
         }
-        if valueModel == .timestamp {
+        if isTimestamp {
             model.timestamp = record.pointee.value
-            model.timestampCount = record.pointee.count
+            model.timestampCount = count
         }
-        model.beforeLast = model.last
-        model.last = site
-        model.count = record.pointee.count
+        model.step(site, count)
         events &+= 1
         eventNumber &+= 1
         kindCounts[Int(record.pointee.kind)] &+= 1
-        lastCount = max(lastCount, record.pointee.count)
+        lastCount = max(lastCount, count)
+        return mask == 0
     }
 
-    private func appendMiss(
-        _ record: UnsafePointer<EventRecord>, _ mask: UInt8, _ site: UInt32, _ delta: Int64, _ expected: UInt64,
-        _ valueModel: ValueModel
+    @inline(never) private func appendMiss(
+        _ record: UnsafePointer<EventRecord>, _ mask: UInt8, _ site: UInt32, _ delta: Int64, _ expected: UInt64
     ) {
-        let at = Int(site)
+        let state = model.sites + Int(site)
         put(EventColumn.runs, run)
         run = 0
-        columns[Int(EventColumn.masks) - 1].byte(mask)
+        column(EventColumn.masks).pointee.byte(mask)
         if mask & EventMask.site != 0 { put(EventColumn.sites, UInt64(site)) }
         if mask & EventMask.delta != 0 { put(EventColumn.deltas, zigzag(delta)) }
         if mask & EventMask.operand != 0 {
-            put(EventColumn.operands, zigzag(Int64(bitPattern: record.pointee.operand &- model.operand[at])))
+            put(EventColumn.operands, zigzag(Int64(bitPattern: record.pointee.operand &- state.pointee.operand)))
         }
         if mask & EventMask.value != 0 {
-            if valueModel == .flags {
+            if state.pointee.model == .flags {
                 put(EventColumn.flags, record.pointee.value ^ expected)
             } else {
                 put(EventColumn.values, zigzag(Int64(bitPattern: record.pointee.value &- expected)))
             }
         }
-        if mask & EventMask.detail != 0 { put(EventColumn.details, UInt64(record.pointee.detail ^ model.detail[at])) }
+        if mask & EventMask.detail != 0 {
+            put(EventColumn.details, UInt64(record.pointee.detail ^ state.pointee.detail))
+        }
         if mask & EventMask.address != 0 {
-            put(EventColumn.addresses, zigzag(Int64(bitPattern: record.pointee.address &- model.address[at])))
+            put(EventColumn.addresses, zigzag(Int64(bitPattern: record.pointee.address &- state.pointee.address)))
         }
     }
 
-    @inline(__always) private func put(_ column: UInt8, _ value: UInt64) { columns[Int(column) - 1].varint(value) }
+    @inline(__always) private func put(_ number: UInt8, _ value: UInt64) { column(number).pointee.varint(value) }
 
     private func appendPayload(_ record: UnsafePointer<EventRecord>) {
         var words = (record.pointee.operand.littleEndian, record.pointee.value.littleEndian)
         let count = min(Int(record.pointee.size), 16)
-        withUnsafeBytes(of: &words) { for index in 0..<count { columns[Int(EventColumn.payload) - 1].byte($0[index]) } }
+        withUnsafeBytes(of: &words) {
+            for index in 0..<count { column(EventColumn.payload).pointee.byte($0[index]) }
+        }
+    }
+
+    // MARK: Repeats
+
+    /// Encodes the events that a repeat stands for: one by one until two in a row were as expected, and then, if their
+    /// values grow as expected too, all that are left at once, because what is expected does not change any more.
+    private func appendRepeat(_ record: UnsafePointer<EventRecord>, _ emit: (Block) -> Void) {
+        let step = record.pointee.operand
+        var (even, odd) = (record[-2], record[-1])
+        var (evenStep, oddStep) = (record.pointee.value, record.pointee.address)
+        var left = record.pointee.count
+        var expected = 0
+        let isPredictable = grows(even, evenStep, step) && grows(odd, oddStep, step)
+        while left > 0 {
+            makeRoom(emit)
+            if events == 0 { expected = 0 }
+            if expected >= 2, isPredictable {
+                let taken = min(left, UInt64(Self.mostEvents - events))
+                Self.grow(&even, evenStep, step, times: (taken + 1) / 2)
+                Self.grow(&odd, oddStep, step, times: taken / 2)
+                skip(taken, even, odd)
+                if taken & 1 == 1 {
+                    swap(&even, &odd)
+                    swap(&evenStep, &oddStep)
+                }
+                left -= taken
+                continue
+            }
+            Self.grow(&even, evenStep, step, times: 1)
+            expected = append(&even) ? expected + 1 : 0
+            swap(&even, &odd)
+            swap(&evenStep, &oddStep)
+            left -= 1
+        }
+    }
+
+    /// Whether an event like `record` stays as expected when its value grows by `valueStep` in `step` counts.
+    private func grows(_ record: EventRecord, _ valueStep: UInt64, _ step: UInt64) -> Bool {
+        if ValueModel(kind: record.kind) == .timestamp { return model.countsNanoseconds && valueStep == step }
+        return valueStep == 0
+    }
+
+    private static func grow(_ record: inout EventRecord, _ valueStep: UInt64, _ step: UInt64, times: UInt64) {
+        record.count &+= step &* times
+        record.value &+= valueStep &* times
+    }
+
+    /// Counts `taken` expected events, which alternate; the last ones of each sort are `even`, which came first, and
+    /// `odd`.
+    private func skip(_ taken: UInt64, _ even: EventRecord, _ odd: EventRecord) {
+        run &+= taken
+        events &+= Int(taken)
+        eventNumber &+= taken
+        kindCounts[Int(even.kind)] &+= (taken + 1) / 2
+        kindCounts[Int(odd.kind)] &+= taken / 2
+        if taken & 1 == 1 { swap(&model.last, &model.beforeLast) }
+        // The one that came last says what the time is.
+        if taken & 1 == 0 { pass(even) }
+        pass(odd)
+        if taken & 1 == 1 { pass(even) }
+    }
+
+    private func pass(_ record: EventRecord) {
+        model.count = record.count
+        lastCount = max(lastCount, record.count)
+        guard ValueModel(kind: record.kind) == .timestamp else { return }
+        model.timestamp = record.value
+        model.timestampCount = record.count
     }
 
     // MARK: Sites
 
-    @inline(__always) private func number(of record: UnsafePointer<EventRecord>) -> UInt32 {
+    @inline(never) private func number(of record: UnsafePointer<EventRecord>, _ key: UInt32) -> UInt32 {
         let isFree = EventModel.isFree(record.pointee.kind)
         let address = isFree ? 0 : record.pointee.address
-        var slot = Self.hash(record, address) & tableMask
+        if let index = find(key, address, isFree) { return index }
+        let reserved = 1 << 12
+        guard !isFree, sites.count >= TraceFormat.mostSites - reserved else {
+            return insert(record, key, address, isFree)
+        }
+        // When the dictionary is full, events of new places share sites and carry their addresses.
+        return find(key, 0, true) ?? insert(record, key, 0, true)
+    }
+
+    private func find(_ key: UInt32, _ address: UInt64, _ isFree: Bool) -> UInt32? {
+        var slot = Self.hash(key, address) & tableMask
         while table[slot] != 0 {
             let index = Int(table[slot]) - 1
-            if Self.matches(sites[index], record, address, isFree) { return UInt32(index) }
+            let state = model.sites + index
+            if state.pointee.key == key, state.pointee.isFree == isFree, isFree || state.pointee.address == address {
+                return UInt32(index)
+            }
             slot = (slot + 1) & tableMask
         }
-        return addSite(record, isFree: isFree)
+        return nil
     }
 
-    @inline(__always) private static func matches(
-        _ site: Site, _ record: UnsafePointer<EventRecord>, _ address: UInt64, _ isFree: Bool
-    ) -> Bool {
-        site.address == address && site.kind == record.pointee.kind && site.ring == record.pointee.ring
-            && site.size == record.pointee.size && site.flags == record.pointee.flags & EventFlags.recorded
-            && site.isFree == isFree
-    }
-
-    @inline(__always) private static func hash(_ record: UnsafePointer<EventRecord>, _ address: UInt64) -> Int {
-        let rest =
-            UInt64(record.pointee.kind) | UInt64(record.pointee.ring) << 8 | UInt64(record.pointee.size) << 16
-            | UInt64(record.pointee.flags & EventFlags.recorded) << 24
-        let mixed = (address ^ rest &* 0xD6E8_FEB8_6659_FD93) &* 0x9E37_79B9_7F4A_7C15
+    @inline(__always) private static func hash(_ key: UInt32, _ address: UInt64) -> Int {
+        let mixed = (address ^ UInt64(key) &* 0xD6E8_FEB8_6659_FD93) &* 0x9E37_79B9_7F4A_7C15
         return Int(truncatingIfNeeded: mixed >> 33)
     }
 
-    /// A new site. When the dictionary is full, events of new places share sites and carry their addresses.
-    @inline(never) private func addSite(_ record: UnsafePointer<EventRecord>, isFree: Bool) -> UInt32 {
-        let reserved = 1 << 12
-        if !isFree, sites.count >= TraceFormat.mostSites - reserved { return sharedSite(record) }
-        let site = Site(
-            kind: record.pointee.kind, ring: record.pointee.ring, size: record.pointee.size,
-            flags: record.pointee.flags & EventFlags.recorded, address: isFree ? 0 : record.pointee.address,
-            isFree: isFree)
-        return insert(site, Self.hash(record, site.address))
-    }
-
-    private func sharedSite(_ record: UnsafePointer<EventRecord>) -> UInt32 {
-        var slot = Self.hash(record, 0) & tableMask
-        while table[slot] != 0 {
-            let index = Int(table[slot]) - 1
-            if Self.matches(sites[index], record, 0, true) { return UInt32(index) }
-            slot = (slot + 1) & tableMask
-        }
-        let site = Site(
-            kind: record.pointee.kind, ring: record.pointee.ring, size: record.pointee.size,
-            flags: record.pointee.flags & EventFlags.recorded, address: 0, isFree: true)
-        return insert(site, Self.hash(record, 0))
-    }
-
-    private func insert(_ site: Site, _ hash: Int) -> UInt32 {
+    private func insert(
+        _ record: UnsafePointer<EventRecord>, _ key: UInt32, _ address: UInt64, _ isFree: Bool
+    ) -> UInt32 {
         precondition(sites.count < TraceFormat.mostSites)
+        let site = Site(
+            kind: record.pointee.kind, ring: record.pointee.ring, size: record.pointee.size,
+            flags: record.pointee.flags & EventRecord.keptFlags, address: address, isFree: isFree)
         sites.append(site)
-        model.grow(to: sites.count)
-        if sites.count * 2 > tableMask { rehash() }
-        var slot = hash & tableMask
-        while table[slot] != 0 { slot = (slot + 1) & tableMask }
-        if table[slot] == 0 { table[slot] = UInt32(sites.count) }
+        model.add(site)
+        if sites.count * 2 > tableMask {
+            rehash()
+        } else {
+            enter(UInt32(sites.count), key, address)
+        }
         return UInt32(sites.count - 1)
     }
 
-    /// Doubles the table; the newest site is not in it yet.
+    private func enter(_ number: UInt32, _ key: UInt32, _ address: UInt64) {
+        var slot = Self.hash(key, address) & tableMask
+        while table[slot] != 0 { slot = (slot + 1) & tableMask }
+        table[slot] = number
+    }
+
+    /// Doubles the table and enters all sites.
     private func rehash() {
         table.deallocate()
         tableMask = tableMask * 2 + 1
         table = .allocate(capacity: tableMask + 1)
         table.initialize(repeating: 0, count: tableMask + 1)
-        for (index, site) in sites.dropLast().enumerated() {
-            var record = EventRecord()
-            record.kind = site.kind
-            record.ring = site.ring
-            record.size = site.size
-            record.flags = site.flags
-            var slot = Self.hash(&record, site.address) & tableMask
-            while table[slot] != 0 { slot = (slot + 1) & tableMask }
-            table[slot] = UInt32(index + 1)
-        }
+        for (index, site) in sites.enumerated() { enter(UInt32(index + 1), model.sites[index].key, site.address) }
     }
 
     // MARK: Blocks
@@ -267,7 +341,7 @@ final class EventEncoder {
         guard events > 0 else { return }
         if run > 0 { put(EventColumn.runs, run) }
         run = 0
-        var taken = columns.indices.map { (id: EventColumn.names[$0].0, bytes: columns[$0].take()) }
+        var taken = EventColumn.names.indices.map { (id: EventColumn.names[$0].0, bytes: columns[$0].take()) }
         taken.append((EventColumn.kinds, takeKindCounts()))
         emit(
             Block(
@@ -279,7 +353,7 @@ final class EventEncoder {
 
     private func takeKindCounts() -> [UInt8] {
         var writer = ByteWriter()
-        for kind in kindCounts.indices where kindCounts[kind] > 0 {
+        for kind in 0..<256 where kindCounts[kind] > 0 {
             writer.varint(UInt64(kind))
             writer.varint(kindCounts[kind])
             kindCounts[kind] = 0

@@ -30,26 +30,83 @@ enum ValueModel: UInt8 {
     case timestamp
     /// RFLAGS: like the last one of the site; the bits that differ are coded.
     case flags
+
+    init(kind: UInt8) {
+        switch EventKind(rawValue: kind) {
+        case .rdtsc, .rdtscp: self = .timestamp
+        case .pushf, .popf, .cli, .sti, .iret, .interruptDelivered: self = .flags
+        default: self = .plain
+        }
+    }
+}
+
+/// What of an event a trace keeps.
+extension EventRecord {
+    /// Flags above are for sinks in memory: no trace holds them, and none is compared.
+    package static let keptFlags = EventFlags.hasPayload
+
+    /// Kind, ring, size, flags and detail in one word, without what is not kept: kind in the lowest byte, flags in bits
+    /// 24 to 31, detail above.
+    @inline(__always) static func tail(_ record: UnsafePointer<EventRecord>) -> UInt64 {
+        (UnsafeRawPointer(record) + 32).load(as: UInt64.self) & tailMask
+    }
+    private static let tailMask = ~(UInt64(~keptFlags) << 24)
+
+    /// Sets what `tail` gives.
+    @inline(__always) static func setTail(_ record: UnsafeMutablePointer<EventRecord>, _ key: UInt32, _ detail: UInt32)
+    {
+        (UnsafeMutableRawPointer(record) + 32).storeBytes(of: UInt64(key) | UInt64(detail) << 32, as: UInt64.self)
+    }
+
+    /// Kind, ring, size and flags of `tail`.
+    @inline(__always) static func key(_ record: UnsafePointer<EventRecord>) -> UInt32 {
+        UInt32(truncatingIfNeeded: tail(record))
+    }
+
+    /// The two records are the same in all that is kept.
+    @inline(__always) static func isSame(
+        _ left: UnsafePointer<EventRecord>, _ right: UnsafePointer<EventRecord>
+    ) -> Bool {
+        (left.pointee.count ^ right.pointee.count) | (left.pointee.address ^ right.pointee.address)
+            | (left.pointee.operand ^ right.pointee.operand) | (left.pointee.value ^ right.pointee.value)
+            | (tail(left) ^ tail(right)) == 0
+    }
+}
+
+/// A site with the last event there.
+struct SiteState {
+    /// The site's own address, or with `isFree` that of the last event.
+    var address: UInt64
+    var operand: UInt64 = 0
+    var value: UInt64 = 0
+    var detail: UInt32 = 0
+    /// Kind, ring, size and flags, as `EventRecord.key` has them.
+    let key: UInt32
+    let model: ValueModel
+    let isFree: Bool
+
+    init(_ site: Site) {
+        address = site.isFree ? 0 : site.address
+        key = UInt32(site.kind) | UInt32(site.ring) << 8 | UInt32(site.size) << 16 | UInt32(site.flags) << 24
+        model = ValueModel(kind: site.kind)
+        isFree = site.isFree
+    }
 }
 
 /// What encoder and decoder know of the events so far, so that an event that happens as expected needs no bits.
 ///
 /// It begins anew with each block. The next site is expected to be the one that followed the last two sites before,
-/// and to come as many counts later as it did then. All memory is owned here and of fixed size, but for three words a
-/// site.
-final class EventModel {
+/// and to come as many counts later as it did then. Its owner frees it with `deallocate`; copies share the tables, so
+/// that a loop can keep one in registers.
+struct EventModel {
     static let contexts = 1 << 16
-    private static let noSite: UInt32 = .max
+    static let noSite: UInt32 = .max
 
     /// By the last two sites: the site that followed.
     let next: UnsafeMutablePointer<UInt32>
     /// By the last site and this one: the counts between them.
     let delta: UnsafeMutablePointer<Int64>
-    /// By site: the last event there.
-    private(set) var operand: UnsafeMutablePointer<UInt64>
-    private(set) var value: UnsafeMutablePointer<UInt64>
-    private(set) var address: UnsafeMutablePointer<UInt64>
-    private(set) var detail: UnsafeMutablePointer<UInt32>
+    private(set) var sites: UnsafeMutablePointer<SiteState>
     private var capacity: Int
     private(set) var siteCount = 0
 
@@ -66,30 +123,26 @@ final class EventModel {
         next = .allocate(capacity: Self.contexts)
         delta = .allocate(capacity: Self.contexts)
         capacity = 1 << 12
-        operand = .allocate(capacity: capacity)
-        value = .allocate(capacity: capacity)
-        address = .allocate(capacity: capacity)
-        detail = .allocate(capacity: capacity)
+        sites = .allocate(capacity: capacity)
         reset(count: 0)
     }
 
-    deinit {
+    func deallocate() {
         next.deallocate()
         delta.deallocate()
-        operand.deallocate()
-        value.deallocate()
-        address.deallocate()
-        detail.deallocate()
+        sites.deallocate()
     }
 
-    /// Forgets everything; the next event comes at or after `count`.
-    func reset(count: UInt64) {
-        next.initialize(repeating: Self.noSite, count: Self.contexts)
-        delta.initialize(repeating: 0, count: Self.contexts)
-        operand.initialize(repeating: 0, count: siteCount)
-        value.initialize(repeating: 0, count: siteCount)
-        address.initialize(repeating: 0, count: siteCount)
-        detail.initialize(repeating: 0, count: siteCount)
+    /// Forgets everything but the sites; the next event comes at or after `count`.
+    mutating func reset(count: UInt64) {
+        next.update(repeating: Self.noSite, count: Self.contexts)
+        delta.update(repeating: 0, count: Self.contexts)
+        for site in 0..<siteCount {
+            sites[site].operand = 0
+            sites[site].value = 0
+            sites[site].detail = 0
+            if sites[site].isFree { sites[site].address = 0 }
+        }
         last = Self.noSite
         beforeLast = Self.noSite
         self.count = count
@@ -97,31 +150,21 @@ final class EventModel {
         timestampCount = 0
     }
 
-    /// Makes room for `sites` sites, at most `TraceFormat.mostSites`.
-    func grow(to sites: Int) {
-        if sites > capacity {
-            let larger = max(sites, capacity * 2)
-            operand = Self.enlarge(operand, siteCount, larger)
-            value = Self.enlarge(value, siteCount, larger)
-            address = Self.enlarge(address, siteCount, larger)
-            detail = Self.enlarge(detail, siteCount, larger)
-            capacity = larger
+    /// Takes in the next site of the dictionary, which has at most `TraceFormat.mostSites`.
+    mutating func add(_ site: Site) {
+        if siteCount == capacity {
+            let larger = UnsafeMutablePointer<SiteState>.allocate(capacity: capacity * 2)
+            larger.update(from: sites, count: siteCount)
+            sites.deallocate()
+            sites = larger
+            capacity *= 2
         }
-        guard sites > siteCount else { return }
-        (operand + siteCount).initialize(repeating: 0, count: sites - siteCount)
-        (value + siteCount).initialize(repeating: 0, count: sites - siteCount)
-        (address + siteCount).initialize(repeating: 0, count: sites - siteCount)
-        (detail + siteCount).initialize(repeating: 0, count: sites - siteCount)
-        siteCount = sites
+        sites[siteCount] = SiteState(site)
+        siteCount += 1
     }
 
-    private static func enlarge<T>(_ old: UnsafeMutablePointer<T>, _ count: Int, _ size: Int) -> UnsafeMutablePointer<T>
-    {
-        let new = UnsafeMutablePointer<T>.allocate(capacity: size)
-        new.update(from: old, count: count)
-        old.deallocate()
-        return new
-    }
+    /// Forgets the sites, for those of another epoch.
+    mutating func removeSites() { siteCount = 0 }
 
     @inline(__always) static func context(_ first: UInt32, _ second: UInt32) -> Int {
         Int(truncatingIfNeeded: (first &* 0x9E37_79B1 &+ second &* 0x85EB_CA77) >> 16)
@@ -135,21 +178,23 @@ final class EventModel {
 
     /// The time-stamp counter that the position and the last one lead to.
     @inline(__always) func expectedTimestamp(at count: UInt64) -> UInt64 {
-        timestamp &+ nanoseconds(count) &- nanoseconds(timestampCount)
+        if countsNanoseconds { return timestamp &+ count &- timestampCount }
+        return timestamp &+ nanoseconds(count) &- nanoseconds(timestampCount)
     }
 
-    @inline(__always) private func nanoseconds(_ count: UInt64) -> UInt64 {
-        if rate == 1000 { return count }
+    /// A count is a nanosecond.
+    var countsNanoseconds: Bool { rate == 1000 }
+
+    @inline(never) private func nanoseconds(_ count: UInt64) -> UInt64 {
         let product = count.multipliedFullWidth(by: 1000)
         return product.high < rate ? rate.dividingFullWidth(product).quotient : 0
     }
 
-    static func valueModel(_ kind: UInt8) -> ValueModel {
-        switch EventKind(rawValue: kind) {
-        case .rdtsc, .rdtscp: .timestamp
-        case .pushf, .popf, .cli, .sti, .iret, .interruptDelivered: .flags
-        default: .plain
-        }
+    /// Moves on behind an event.
+    @inline(__always) mutating func step(_ site: UInt32, _ count: UInt64) {
+        beforeLast = last
+        last = site
+        self.count = count
     }
 
     /// Whether events of a kind carry their own address.

@@ -120,11 +120,8 @@ package final class Recorder: EventSink {
     package var forward: ((UnsafeBufferPointer<EventRecord>) -> Void)?
 
     package func receive(_ events: UnsafeBufferPointer<EventRecord>) {
-        defer { forward?(events) }
-        var count = 0
-        for index in 0..<events.count where events[index].kind != EventKind.payload.rawValue { count &+= 1 }
-        progress.events &+= UInt64(count)
         writer.append(events)
+        forward?(events)
     }
 
     /// Notes bytes that the console took at the machine's present position.
@@ -187,11 +184,17 @@ package final class Recorder: EventSink {
         if Self.now - lastSync >= Self.syncInterval { sync() }
     }
 
+    /// Brings `progress` up to date.
+    private func noteProgress() {
+        machine.processor.flushEvents()
+        progress.position = position
+        progress.events = writer.eventNumber
+    }
+
     /// Puts everything up to the present position into the file.
     package func sync() {
         lastSync = Self.now
-        machine.processor.flushEvents()
-        progress.position = position
+        noteProgress()
         writeDisks()
         if !journal.isEmpty {
             writer.append(JournalEntry.block(journal, first: writtenJournal, epoch: epoch))
@@ -221,8 +224,7 @@ package final class Recorder: EventSink {
     }
 
     private func takeDigest() {
-        machine.processor.flushEvents()
-        progress.position = position
+        noteProgress()
         let pages = tracker.take(digestPages)
         let summary = machine.stateSummary().bytes
         let record = DigestRecord(
@@ -233,8 +235,7 @@ package final class Recorder: EventSink {
     }
 
     private func takeCheckpoint(full: Bool) {
-        machine.processor.flushEvents()
-        progress.position = position
+        noteProgress()
         let changed = tracker.take(checkpointPages)
         let pages = full ? tracker.nonzeroPages() : changed
         var contents: [UInt32] = []

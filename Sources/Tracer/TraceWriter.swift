@@ -8,7 +8,7 @@ import VMM
 /// One thread calls it; the thread it starts owns file, compressor and encoder until it has ended.
 package final class TraceWriter: @unchecked Sendable {
     private enum Job {
-        /// A copy of a batch, from `buffers`.
+        /// A buffer that the packer filled, and its number of records.
         case events(UnsafeMutablePointer<EventRecord>, Int)
         case block(Block, level: Int32)
         /// Writes what the encoder holds, then the block.
@@ -16,13 +16,14 @@ package final class TraceWriter: @unchecked Sendable {
         case finish
     }
 
-    /// Records in a buffer; at most `mostJobs` buffers exist.
-    private static let bufferSize = 4096
+    /// At most so many jobs wait, and so many buffers and one more exist.
     private static let mostJobs = 64
     private static let mostBlockBytes = 64 << 20
 
     private let file: TraceFileWriter
     private let encoder: EventEncoder
+    /// Belongs to the guest's thread.
+    private var packer: EventPacker
     private var thread = pthread_t()
     private var isRunning = false
 
@@ -39,6 +40,7 @@ package final class TraceWriter: @unchecked Sendable {
     package init(_ path: String, rate: UInt64, epoch: UInt32, firstEvent: UInt64) throws(TraceError) {
         file = try TraceFileWriter(path)
         encoder = EventEncoder(rate: rate, epoch: epoch, firstEvent: firstEvent)
+        packer = EventPacker(.allocate(capacity: EventPacker.capacity), events: firstEvent)
         mutex = .allocate(capacity: 1)
         wakeUp = .allocate(capacity: 1)
         room = .allocate(capacity: 1)
@@ -57,6 +59,7 @@ package final class TraceWriter: @unchecked Sendable {
         wakeUp.deallocate()
         room.deallocate()
         for buffer in buffers { buffer.deallocate() }
+        packer.buffer.deallocate()
     }
 
     /// The thread holds the object until it ends. Signals stay with the thread that runs the guest.
@@ -83,16 +86,25 @@ package final class TraceWriter: @unchecked Sendable {
     /// Why writing failed, once it has.
     package var failure: TraceError? { locked { error } }
 
-    /// Copies a batch of events.
+    /// Takes a batch of events.
     package func append(_ batch: UnsafeBufferPointer<EventRecord>) {
-        var start = 0
-        while start < batch.count {
-            let count = min(batch.count - start, Self.bufferSize)
-            let buffer = locked { buffers.popLast() } ?? .allocate(capacity: Self.bufferSize)
-            buffer.initialize(from: batch.baseAddress! + start, count: count)
-            submit(.events(buffer, count), bytes: count * MemoryLayout<EventRecord>.stride)
-            start += count
-        }
+        packer.append(batch) { buffer, count in handOver(buffer, count) }
+    }
+
+    /// The number of the next event.
+    package var eventNumber: UInt64 { packer.events }
+
+    /// Gives a buffer to the writing thread.
+    /// - Returns: an empty one.
+    private func handOver(
+        _ buffer: UnsafeMutablePointer<EventRecord>, _ count: Int
+    ) -> UnsafeMutablePointer<EventRecord> {
+        submit(.events(buffer, count), bytes: count * MemoryLayout<EventRecord>.stride)
+        return locked { buffers.popLast() } ?? .allocate(capacity: EventPacker.capacity)
+    }
+
+    private func handOverRest() {
+        if packer.count > 0 { packer.restart(handOver(packer.buffer, packer.count)) }
     }
 
     package func append(_ block: Block, level: Int32 = 3) {
@@ -100,11 +112,15 @@ package final class TraceWriter: @unchecked Sendable {
     }
 
     /// Writes all events so far, then `block`.
-    package func sync(_ block: Block) { submit(.sync(block), bytes: 0) }
+    package func sync(_ block: Block) {
+        handOverRest()
+        submit(.sync(block), bytes: 0)
+    }
 
     /// Ends the thread when all is written. Nothing may be appended after it.
     package func finish(complete: Bool) throws(TraceError) -> TraceStatistics {
         if isRunning {
+            handOverRest()
             submit(.finish, bytes: 0)
             pthread_join(thread, nil)
             isRunning = false

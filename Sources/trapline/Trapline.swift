@@ -10,7 +10,7 @@ struct Trapline: ParsableCommand {
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
             VerifyCommand.self, StripCommand.self, AnalyzeCommand.self, DiffCommand.self,
-            ExportCommand.self, SQLCommand.self,
+            ExportCommand.self, SQLCommand.self, CostsCommand.self,
         ])
 }
 

@@ -25,11 +25,16 @@ package final class SiteCollector {
 
     /// Where a site's last event was added.
     private struct Slot {
-        var generation: UInt32 = 0
-        var row: Int32 = 0
-        var subject: UInt64 = 0
         var address: UInt64 = 0
+        var subject: UInt64 = 0
+        var generation: UInt32 = 0
+        var tag: UInt32 = 0
+        var row: Int32 = 0
     }
+
+    private static let slotMask = 0x3FFF
+    /// How far positions can lie behind their order.
+    private static let disorder: UInt64 = 1_000_000
 
     private let reader: TraceReader
     private let counts: Range<UInt64>
@@ -39,7 +44,7 @@ package final class SiteCollector {
     /// What has been added since the last switch of address spaces, whose process is not known yet.
     private var rows: [(key: SiteKey, totals: SiteTotals)] = []
     private var rowNumbers: [SiteKey: Int32] = [:]
-    private var slots: [Slot] = []
+    private var slots = [Slot](repeating: Slot(), count: slotMask + 1)
     private var generation: UInt32 = 1
     private var lastCount: UInt64
     package private(set) var totals: [Row: SiteTotals] = [:]
@@ -70,40 +75,32 @@ package final class SiteCollector {
 
     /// Reads the events. The process watch is finished then, too.
     package func run() throws {
-        let decoder = EventDecoder(rate: reader.manifest.instructionsPerMicrosecond)
-        var epoch: UInt32?
-        for entry in reader.blocks(.events) {
-            guard entry.header.lastCount >= counts.lowerBound, entry.header.firstCount < counts.upperBound else {
-                continue
-            }
-            let sites = try reader.sites(epoch: entry.header.epoch)
-            if epoch != entry.header.epoch {
-                slots = Array(repeating: Slot(), count: sites.count)
-                epoch = entry.header.epoch
-            }
-            try decoder.begin(reader.load(entry), sites: sites)
-            try take(decoder, first: entry.header.firstItem)
+        let blocks = reader.blocks(.events)
+        let first = blocks.first { $0.header.lastCount >= counts.lowerBound } ?? blocks.last
+        let cursor = try EventCursor(reader, from: first?.header.firstItem ?? 0)
+        while true {
+            let (records, first) = try cursor.nextBatch()
+            guard let last = records.last else { break }
+            try take(records, first: first)
+            // Positions inside a repeated instruction can lie behind its own.
+            if last.count >= counts.upperBound, last.count - counts.upperBound > Self.disorder { break }
         }
         flushBucket()
         try endInterval(at: min(lastCount, reader.reach.position.count), next: nil)
     }
 
-    private func take(_ decoder: EventDecoder, first: UInt64) throws {
+    private func take(_ records: UnsafeBufferPointer<EventRecord>, first: UInt64) throws {
         let payload = EventKind.payload.rawValue
         let control = EventKind.writeControl.rawValue
         var number = first
-        while let record = try decoder.next() {
-            if record.kind == payload {
-                continue
-            }
+        for record in records where record.kind != payload {
             defer { number &+= 1 }
             guard counts.contains(record.count) else {
-                // Positions inside a repeated instruction can lie behind its own.
                 if record.count < counts.lowerBound { lastCount = record.count }
                 continue
             }
             if record.ring == 3, !processes.isKnown { try processes.sample(at: record.count) }
-            let row = add(record, site: decoder.site)
+            let row = add(record)
             if let onEvent { try onEvent(record, rows[row].key, number) }
             if record.kind == control, record.operand == 3 {
                 try endInterval(at: record.count, next: record.value)
@@ -111,7 +108,7 @@ package final class SiteCollector {
         }
     }
 
-    @inline(__always) private func add(_ record: EventRecord, site: Int) -> Int {
+    @inline(__always) private func add(_ record: EventRecord) -> Int {
         let delta = record.count > lastCount ? record.count &- lastCount : 0
         lastCount = max(lastCount, record.count)
         if record.count >= bucketEnd { nextBucket(record.count) }
@@ -123,12 +120,16 @@ package final class SiteCollector {
         case .operand: subject = record.operand
         case .memory: subject = registers.canonical(memory: record.operand)
         }
-        let slot = slots[site]
+        let tag = UInt32(record.kind) << 16 | UInt32(record.ring) << 8 | UInt32(record.size)
+        let hash = (record.address ^ UInt64(tag) << 40) &* 0x9E37_79B9_7F4A_7C15
+        let place = Int(hash >> 40) & Self.slotMask
+        let slot = slots[place]
         var row = Int(slot.row)
-        if slot.generation != generation || slot.subject != subject || slot.address != record.address {
+        let isSame = slot.address == record.address && slot.subject == subject && slot.tag == tag
+        if !isSame || slot.generation != generation {
             row = findRow(record, subject)
-            slots[site] = Slot(
-                generation: generation, row: Int32(row), subject: subject, address: record.address)
+            slots[place] = Slot(
+                address: record.address, subject: subject, generation: generation, tag: tag, row: Int32(row))
         }
         rows[row].totals.add(record.count, delta)
         return row

@@ -14,8 +14,8 @@ package struct CostRange: Equatable {
 }
 
 /// One row of a cost table.
-package struct Cost {
-    package enum Role: String {
+package struct Cost: Equatable {
+    package enum Role: String, CaseIterable {
         /// Published or measured.
         case input
         /// Nobody published it; every result that leans on it says so.
@@ -30,17 +30,38 @@ package struct Cost {
 }
 
 /// A published figure that the models are held against and never fed with.
-package struct CostCheck {
+package struct CostCheck: Equatable {
+    package enum Unit: String, CaseIterable {
+        case cycles, microseconds
+    }
+
+    /// What of a strategy's result is comparable with the figure.
+    package enum Measure: String, CaseIterable {
+        /// One operation, the guest's own work included.
+        case total
+        /// What the strategy adds to the bare machine; for figures of whole systems, whose kernels do more in one
+        /// operation than the guest does.
+        case added
+    }
+
     /// The project's guest that isolates it.
     package var guest: String
     package var strategy: String
-    /// Cycles.
-    package var value: Double
+    package var measure: Measure
+    /// As published, in `unit`.
+    package var published: Double
+    package var unit: Unit
+    /// MHz of the machine that it was measured on.
+    package var clock: Double
     package var source: String
+    package var remark: String
+
+    /// Cycles of the machine that it was measured on.
+    package var value: Double { unit == .cycles ? published : published * clock }
 }
 
 /// The costs of one CPU.
-package struct CostTable {
+package struct CostTable: Equatable {
     package var name: String
     /// One sentence: which CPU.
     package var title: String
@@ -52,9 +73,14 @@ package struct CostTable {
     /// Strategies that never existed on this CPU, with why.
     package var hypothetical: [String: String]
 
+    package subscript(primitive: Primitive) -> Cost {
+        get { costs[Int(primitive.rawValue)] }
+        set { costs[Int(primitive.rawValue)] = newValue }
+    }
+
     /// In cycles, whatever the row's unit.
     package func cycles(_ primitive: Primitive) -> CostRange {
-        let value = costs[Int(primitive.rawValue)].value
+        let value = self[primitive].value
         guard primitive.unit == .nanoseconds else { return value }
         let factor = clock / 1000
         return CostRange(value.low * factor, value.typical * factor, value.high * factor)

@@ -102,6 +102,8 @@ package enum Primitive: UInt8, CaseIterable {
     case exitRoundTrip
     /// The hypervisor's own work for an exit: saving registers, finding the handler.
     case exitSoftware
+    /// TLB refills after a VM exit where entries have no tags; none where they have.
+    case exitRefill
     /// Injecting an event at VM entry.
     case injection
     /// Resolving an EPT or NPT violation: allocating a page and entering it.

@@ -46,8 +46,6 @@ package enum EventFlags {
     package static let interruptsEnabled: UInt8 = 1 << 1
     /// CPL, two bits.
     package static let ringShift: UInt8 = 2
-    /// What traces hold.
-    package static let recorded = hasPayload
 }
 
 /// What a sink wants besides the events that are always reported.

@@ -1,0 +1,110 @@
+import VMM
+
+/// The in-place VMM on L4: the pre-virtualized binary, its sensitive instructions rewritten into calls of a wedge that
+/// speaks L4 (LeVasseur et al., 2005).
+final class L4InPlace: L4System {
+    override class var name: String { "l4-inplace" }
+    override class var summary: String { "the pre-virtualized binary, rewritten in place to a wedge on L4" }
+    override class func hypothetical(width: Int) -> String? {
+        width == 64 ? "the 64-bit wedge was never finished" : nil
+    }
+    override class var usualDevices: DeviceWay { .inPlace }
+    override class var wedge: Charges { [.wedgeCall: 1] }
+    override class var notes: [String] {
+        [
+            "CLI, STI, PUSHF and POPF become code on the virtual flag; all else a call or jump into the wedge.",
+            "Interrupts are injected by a thread of the wedge, which exchanges the guest thread's registers when it runs.",
+            "The padding that a rewritten site keeps is priced. What the tool lacked in 2005 faults and is emulated by "
+                + "the monitor, two messages each, unless --extended is given.",
+            "Stores to page tables are plain; a present entry that changes is unmapped.",
+        ]
+    }
+
+    private lazy var padding = WedgePadding(self)
+    private var devices: DeviceAccess?
+    private var local, switchSpace, controllerCall, lineChange, localAPIC, exchange: PathID?
+
+    required init(_ setting: Setting) {
+        super.init(setting)
+        _ = padding
+        let inline: Charges = [.wedgeInline: 1]
+        let call: Charges = [.wedgeCall: 1]
+        kernel([.cli, .pushf], .interruptFlag, "inline, the virtual flag", inline)
+        kernel([.sti, .popf], .interruptFlag, "inline, the virtual flag; tests for pending vectors", inline)
+        kernel([.readControl, .smsw, .readDebug], .controlRegister, "in place, the virtual register", inline)
+        kernel([.clts, .lmsw], .controlRegister, "call", call)
+        kernel(
+            [.writeControl, .writeDebug], .controlRegister, "call, message where the hardware changes",
+            call + [.exchangeRegisters: 1], .hypercall)
+        kernel([.lgdt, .lidt, .lldt, .ltr], .descriptorTable, "call, virtual copy", call)
+        kernel([.sgdt, .sidt, .sldt, .str], .descriptorTable, "virtual copy", inline)
+        kernel([.lar, .lsl, .arpl, .farJump], .segment, "in place", call)
+        kernel([.segmentLoad, .segmentStore], .segment, "in place", inline)
+        kernel([.invlpg], .tlb, "call, L4_Unmap of the page", call + [.unmap: 1], .hypercall)
+        kernel([.wbinvd, .invd], .tlb, "call, message", call + [.ipcOtherSpace: 2, .wbinvd: 1], .ipc(2))
+        kernel([.rdmsr, .wrmsr], .msr, "call, message", call + [.ipcOtherSpace: 2], .ipc(2))
+        kernel([.cpuid], .cpuid, "call", call + [.cpuid: 1])
+        kernel([.hlt], .idle, "call, waits for a message", call + [.ipcOtherSpace: 1], .ipc(1))
+        let isExtended = setting.options.coversExtended
+        let faults: Charges = Self.message + Self.message + [.exceptionDelivery: 1, .decode: 1, .emulate: 1]
+        kernel(
+            [.swapgs, .rdpmc], .other, isExtended ? "call" : "faults, emulated by the monitor: two messages",
+            isExtended ? call : faults, isExtended ? .none : .ipc(2))
+        kernel([.taskSwitch], .other, "not used", .none)
+        local = path(
+            "IRET, far RET to the kernel", .kernelExit, "jump into the wedge's return path",
+            [.wedgeCall: 1] - [.iret: 1])
+        switchSpace = path(
+            "MOV to CR3", .addressSpace, "call; the space changes with the next message",
+            call - NativeCosts.writeCR3)
+        if let switchSpace { verify([switchSpace], "MOV to CR3") { $0.addressSpaceSwitches } }
+        controllerCall = path(
+            "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
+            [.wedgeCall: 1, .wedgeDevice: 1] - NativeCosts.charges(.portIn))
+        lineChange = path(
+            "a line or a timer changes", .interruptController, "message to the interrupt source",
+            [.ipcOtherSpace: 2], .ipc(2))
+        localAPIC = path(
+            "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
+            [.wedgeCall: 1, .wedgeDevice: 1] - NativeCosts.localAPIC)
+        exchange = path(
+            "interrupt while the guest runs", .interrupt, "the wedge's thread exchanges its registers",
+            [.exchangeRegisters: 1], .hypercall)
+        devices = DeviceAccess(
+            self, usual: Self.usualDevices, entry: [.ipcOtherSpace: 2], entryTally: .ipc(2),
+            notification: [.ipcOtherSpace: 2], notificationTally: .ipc(2))
+    }
+
+    override func observe(_ event: ModelEvent) { padding.charge(event) }
+
+    override func flagsChanged(_ event: ModelEvent) {
+        openFlag(event)
+        chargeRule(event)
+    }
+
+    override func returned(_ event: ModelEvent) {
+        if event.kind == .iret { openFlag(event) }
+        if event.isUser { return }
+        charge(event.ringAfter == 3 ? reply : local, event)
+    }
+
+    override func delivered(_ event: ModelEvent) {
+        super.delivered(event)
+        charge(exchange, event)
+    }
+
+    override func switched(_ event: ModelEvent) { charge(switchSpace, event) }
+
+    override func accessed(_ event: ModelEvent) {
+        switch event.deviceRole {
+        case .platform(let acts):
+            charge(controllerCall, event)
+            if acts { charge(lineChange, event) }
+        case .localAPIC(let acts):
+            charge(localAPIC, event)
+            if acts { charge(lineChange, event) }
+        case .delay, .device: devices?.access(event, isDoorbell: false)
+        case .doorbell: devices?.access(event, isDoorbell: true)
+        }
+    }
+}
