@@ -103,7 +103,7 @@ package struct Filter {
     }
 
     /// A condition on summaries `m`, sites `s`, kinds `k`, processes `p`, symbols `y` and registers `r`.
-    var condition: (sql: String, arguments: StatementArguments) {
+    package var condition: (sql: String, arguments: StatementArguments) {
         var conditions: [String] = []
         var arguments = StatementArguments()
         for term in terms {

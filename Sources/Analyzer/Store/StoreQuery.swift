@@ -55,7 +55,7 @@ extension AnalysisStore {
     }
 
     /// All rows of a statement that gives few.
-    func rows(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws -> [[TableValue]] {
+    package func rows(_ sql: String, _ arguments: StatementArguments = StatementArguments()) throws -> [[TableValue]] {
         var found: [[TableValue]] = []
         try query(sql, arguments) { _, values in
             if let values { found.append(values) }

@@ -1,8 +1,8 @@
 /// The symbol table and the build ID of an ELF file.
-struct ELFSymbols {
+package struct ELFSymbols {
     private static let mostSymbols = 8 << 20
-    private(set) var symbols: [Symbol] = []
-    private(set) var buildID: [UInt8]?
+    package private(set) var symbols: [Symbol] = []
+    package private(set) var buildID: [UInt8]?
 
     private let bytes: [UInt8]
     private let is64: Bool
@@ -15,7 +15,7 @@ struct ELFSymbols {
     }
 
     /// Nil if the file is not well formed.
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         self.bytes = bytes
         guard bytes.count >= 64, bytes[5] == 1, bytes[4] == 1 || bytes[4] == 2 else { return nil }
         is64 = bytes[4] == 2
@@ -80,7 +80,7 @@ struct ELFSymbols {
     }
 
     /// The GNU build ID in a section of notes.
-    static func buildID(_ notes: [UInt8]) -> [UInt8]? {
+    package static func buildID(_ notes: [UInt8]) -> [UInt8]? {
         func number(_ place: Int) -> Int { (0..<4).reversed().reduce(0) { $0 << 8 | Int(notes[place + $1]) } }
         var place = 0
         while place + 12 <= notes.count {
