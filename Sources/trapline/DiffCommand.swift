@@ -10,7 +10,7 @@ struct DiffCommand: ParsableCommand {
             thresholds the exit code is \(exceededCode) if one is exceeded.
             """)
 
-    static let exceededCode: Int32 = 28
+    static let exceededCode: Int32 = 30
 
     @Argument(help: ArgumentHelp("The trace or summary before.", valueName: "before"))
     var before: String

@@ -1,6 +1,5 @@
-import Testing
-
 import Analyzer
+import Testing
 
 struct BTFTests {
     /// Builds a description of types: strings, and words of types.

@@ -1,6 +1,5 @@
-import Testing
-
 import Analyzer
+import Testing
 
 struct DifferenceTests {
     private func summary(_ places: [(String, UInt64)], counts: UInt64 = 1000) -> TraceSummary {

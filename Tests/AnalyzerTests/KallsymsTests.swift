@@ -1,6 +1,5 @@
-import Testing
-
 import Analyzer
+import Testing
 
 /// Kernel symbol tables in the layouts that there have been.
 struct KallsymsTests {
@@ -33,7 +32,8 @@ struct KallsymsTests {
         plain.addressesLast = true
         return [
             ("absolute, 64 bits", old), ("absolute, 32 bits", old32), ("4.6, 64 bits", wideMarkers),
-            ("4.20 to 6.1, 64 bits", tables(base64, perCPU: true)), ("4.20 to 6.1, 32 bits", tables(base32, perCPU: false)),
+            ("4.20 to 6.1, 64 bits", tables(base64, perCPU: true)),
+            ("4.20 to 6.1, 32 bits", tables(base32, perCPU: false)),
             ("6.2, 64 bits", sequence), ("6.4, 64 bits", last), ("6.4, 32 bits", last32), ("6.15, 64 bits", plain),
         ]
     }()

@@ -1,10 +1,9 @@
+import Analyzer
 import Foundation
 import Replayer
 import Testing
 import Tracer
 import VMM
-
-import Analyzer
 
 func readFile(_ path: String) -> [UInt8]? { FileManager.default.contents(atPath: path).map { Array($0) } }
 

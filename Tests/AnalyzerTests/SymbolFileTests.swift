@@ -1,6 +1,5 @@
-import Testing
-
 import Analyzer
+import Testing
 
 struct SymbolFileTests {
     private func map(_ text: String) throws -> [Symbol] {
@@ -15,7 +14,9 @@ struct SymbolFileTests {
     }
 
     @Test func otherFilesAreRefusedInOneSentence() {
-        #expect(throws: AnalysisError("map: line 2 is no symbol; expected an address, a type and a name, or an ELF file")) {
+        #expect(
+            throws: AnalysisError("map: line 2 is no symbol; expected an address, a type and a name, or an ELF file")
+        ) {
             try map("ffffffff81000000 T _text\nhello\n")
         }
         #expect(throws: AnalysisError("map: no symbols")) { try map("") }

@@ -51,7 +51,7 @@ struct AnalyzeCommandTests {
         #expect(try command("record -o \(other) --stdin none --max-instructions 100000 2>/dev/null").code != 0)
         let junit = folder.path + "/junit.xml"
         let different = try command("diff \(base) \(other) --threshold samples=1 --junit \(junit)")
-        #expect(different.code == 28, "\(different.errors)")
+        #expect(different.code == 30, "\(different.errors)")
         #expect(different.errors.contains("more than 1.00%"))
         #expect(try String(contentsOfFile: junit, encoding: .utf8).contains("failures=\"1\""))
     }

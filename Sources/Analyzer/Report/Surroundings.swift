@@ -20,8 +20,8 @@ package struct Surroundings {
     private static let reach: UInt64 = 4096
     package let lines: [Line]
 
-    /// Runs the guest to `count`, where the instruction at `address` is next. `start` is the beginning of one before it,
-    /// such as its function's first.
+    /// Runs the guest to `count`, where the instruction at `address` is next. `start` is where one before it
+    /// begins, such as its function's first.
     package init(
         _ makeReplay: () throws(TraceError) -> Replay, address: UInt64, count: UInt64, from start: UInt64?
     ) throws(TraceError) {

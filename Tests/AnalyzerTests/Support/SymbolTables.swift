@@ -101,7 +101,8 @@ struct SymbolTables {
         var rest = text[...]
         var bytes: [UInt8] = []
         while let first = rest.utf8.first {
-            if let piece = pieces.sorted(by: { $0.text.count > $1.text.count }).first(where: { rest.hasPrefix($0.text) }) {
+            if let piece = pieces.sorted(by: { $0.text.count > $1.text.count }).first(where: { rest.hasPrefix($0.text) }
+            ) {
                 bytes.append(piece.byte)
                 rest = rest.dropFirst(piece.text.count)
             } else {
@@ -127,7 +128,8 @@ struct SymbolTables {
                 case 1: "t__x64_sys_\(index)"
                 case 2: "tnative_interrupt_\(index)"
                 // Longer than one byte of length can say.
-                default: index % 97 == 3 ? "t" + String(repeating: "long.", count: 30) + "\(index)" : "dvariable\(index)"
+                default:
+                    index % 97 == 3 ? "t" + String(repeating: "long.", count: 30) + "\(index)" : "dvariable\(index)"
                 }
             symbols.append((base + UInt64(index) * 48, name))
         }
