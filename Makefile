@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports check-costs build guests deps lint clean distclean
 .NOTPARALLEL:
 
 demo: build
@@ -24,6 +24,10 @@ soak: build guests
 bench: build guests
 	scripts/install-deps bench
 	scripts/bench
+
+# The models' prices of single operations, held against published ones.
+check-costs: build
+	scripts/check-costs
 
 # The one form in which everything is built; tests then run with --skip-build.
 build: deps

@@ -23,6 +23,8 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .target(name: "CEngine", cSettings: [.unsafeFlags(["-O2", "-fno-strict-aliasing"])]),
         .target(name: "CBuiltinGuest"),
+        // What `calibrate` times; its loops use the stack below the stack pointer.
+        .target(name: "CCalibrate", cSettings: [.unsafeFlags(["-O2", "-mno-red-zone"])]),
         .target(
             name: "VMM", dependencies: ["CEngine", "CBuiltinGuest", "CZydis", "CXXHash"],
             swiftSettings: engineSettings),
@@ -44,7 +46,7 @@ let package = Package(
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "Tracer", "Replayer", "Analyzer", "CEngine",
+                "VMM", "Tracer", "Replayer", "Analyzer", "CEngine", "CCalibrate",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),

@@ -8,7 +8,9 @@ package final class EventVerifier: EventSink {
     /// Recorded events up to here count.
     private let limit: UInt64
     /// Kinds that the trace does not hold, though the machine reports them.
-    private let skipsPaging: Bool
+    private var skipsPaging: Bool
+    /// Recorded events of these kinds are passed over too.
+    private var skipsRecordedPaging = false
     /// Events that were the same.
     package private(set) var verified: UInt64 = 0
     package private(set) var divergence: Divergence?
@@ -27,11 +29,17 @@ package final class EventVerifier: EventSink {
         skipsPaging = reader.manifest.detail != .paging
     }
 
+    /// From now on no paging events are compared, recorded ones neither.
+    package func skipPaging() {
+        skipsRecordedPaging = !skipsPaging
+        skipsPaging = true
+    }
+
     package func receive(_ events: UnsafeBufferPointer<EventRecord>) {
         guard divergence == nil, failure == nil, var record = events.baseAddress else { return }
         let end = record + events.count
         while record < end {
-            if fault == nil {
+            if fault == nil, !skipsRecordedPaging {
                 let same = cursor.takeSame(record, end - record, limit: limit)
                 if same.events > 0 { isComparing = true }
                 verified &+= same.events
@@ -67,7 +75,7 @@ package final class EventVerifier: EventSink {
         if !isPayload { isComparing = next < limit }
         guard isComparing else { return }
         do throws(TraceError) {
-            guard var recorded = try cursor.next() else {
+            guard var recorded = try nextRecorded() else {
                 divergence = Divergence(
                     kind: .event, position: TracePosition(count: record.count, nanoseconds: 0), event: next,
                     site: record.address,
@@ -94,11 +102,19 @@ package final class EventVerifier: EventSink {
         }
     }
 
+    private func nextRecorded() throws(TraceError) -> EventRecord? {
+        while let recorded = try cursor.next() {
+            guard skipsRecordedPaging, Self.isPaging(recorded.kind) else { return recorded }
+            next &+= 1
+        }
+        return nil
+    }
+
     /// At the end of the replay, or at a digest: events that were recorded before it and did not come.
     func finish(expecting events: UInt64, at position: TracePosition) {
         guard divergence == nil, failure == nil, next < events else { return }
         do throws(TraceError) {
-            guard let recorded = try cursor.next() else { return }
+            guard let recorded = try nextRecorded() else { return }
             divergence = Divergence(
                 kind: .event, position: position, event: cursor.number, site: recorded.address,
                 differences: [

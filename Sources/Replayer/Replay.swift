@@ -131,6 +131,16 @@ package final class Replay {
         }
     }
 
+    /// Feeds strategies from now on. Events are checked before strategies see them.
+    package func model(with run: StrategyRun) {
+        machine.processor.flushEvents()
+        // What is watched begins anew here, so what the trace has of it can no longer be compared.
+        if position != reader.manifest.start { verifier?.skipPaging() }
+        let verifier = verifier
+        run.forward = { verifier?.receive($0) }
+        machine.processor.attach(run, watching: [.paging, .model])
+    }
+
     /// Whether input was expected before journal entry `number`.
     private func expectation(before number: UInt64) -> Bool {
         var result = reader.manifest.expectsInput

@@ -14,7 +14,11 @@ enum CostTables {
             guard access(path, F_OK) == 0 else {
                 throw .badCombination("there is no cost table of this host yet; 'trapline calibrate' measures one")
             }
-            return try read(path)
+            do { return try read(path) } catch {
+                // A later Trapline may price more.
+                guard case .badFile(let path, let reason) = error else { throw error }
+                throw .badFile(path: path, reason: reason + "; 'trapline calibrate' makes a new one")
+            }
         }
         guard name.contains("/") || name.contains(".") || access(name, F_OK) == 0 else {
             throw .badCombination("there is no cost table or file \"\(name)\"; expected \(help)")

@@ -33,6 +33,12 @@ struct ReplayCommand: ParsableCommand {
     var image: [ImageArgument] = []
     @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
     var screen: String?
+    @Option(
+        help: ArgumentHelp(
+            "Model this virtualization strategy too, instead of showing the console; may be given again.",
+            valueName: "name"))
+    var strategy: [String] = []
+    @OptionGroup(title: "The model, with --strategy") var model: ModelOptions
     @Flag(help: "Write the result as JSON to standard output, instead of the guest's console.")
     var json = false
     @Flag(help: "Do not show the guest's console.")
@@ -40,6 +46,7 @@ struct ReplayCommand: ParsableCommand {
 
     func run() throws {
         let reader = try OpenTrace.reader(trace)
+        if !strategy.isEmpty { throw ExitCode(try modelled(reader)) }
         let screenFile = try screen.map { path throws(CommandError) in try OutputFile(path) }
         let session = try ReplaySession(self, reader)
         let result = try session.run()
@@ -47,6 +54,25 @@ struct ReplayCommand: ParsableCommand {
         StandardError.say(result.sentence)
         try screenFile?.finish(session.screen.map { $0 + "\n" }.joined())
         throw ExitCode(result.exitCode)
+    }
+}
+
+extension ReplayCommand {
+    /// Replays under strategies.
+    private func modelled(_ reader: TraceReader) throws -> Int32 {
+        guard record == nil, screen == nil else {
+            throw CommandError.badCombination("--strategy cannot be used with --record or --screen")
+        }
+        let costs = try CostTables.table(model.costs)
+        let session = ModelSession(
+            reader: reader, path: trace, model: model, strategies: try ModelOptions.strategies(strategy),
+            engine: engine?.engine, images: image, from: from, to: to)
+        let outcome = try session.run()
+        let result = ModelResult(
+            outcome.run, costs, idleNanoseconds: outcome.idleNanoseconds, includesWaits: model.includeWaits)
+        let text = json ? StrategyReport.json(result, outcome).document : StrategyReport.text(result)
+        FileDescriptor.standardOutput.writeAll(Array(text.utf8))
+        return try ModelReport.conclude(result, outcome)
     }
 }
 

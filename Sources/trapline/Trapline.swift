@@ -9,8 +9,9 @@ struct Trapline: ParsableCommand {
         abstract: "Boots unmodified x86 guests on a deterministic machine, records and replays them.",
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
-            VerifyCommand.self, StripCommand.self, AnalyzeCommand.self, DiffCommand.self,
-            ExportCommand.self, SQLCommand.self, CostsCommand.self,
+            VerifyCommand.self, StripCommand.self, CompareCommand.self, StrategiesCommand.self,
+            CostsCommand.self, CalibrateCommand.self, AnalyzeCommand.self,
+            DiffCommand.self, ExportCommand.self, SQLCommand.self,
         ])
 }
 

@@ -1,8 +1,8 @@
 import GRDB
 import SwiftProtobuf
 
-/// A trace as Perfetto shows it: which process the guest was in, marks, and how many events of each kind there were over
-/// time.
+/// A trace as Perfetto shows it: which process the guest was in, marks, and how many events of each kind there were
+/// over time.
 ///
 /// Time is the guest's: counts at the recorded rate, without the time that it was idle.
 package struct PerfettoExport {

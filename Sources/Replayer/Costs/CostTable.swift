@@ -27,6 +27,13 @@ package struct Cost: Equatable {
     package var value: CostRange
     package var role: Role
     package var source: String
+
+    package init(primitive: Primitive, value: CostRange, role: Role, source: String) {
+        self.primitive = primitive
+        self.value = value
+        self.role = role
+        self.source = source
+    }
 }
 
 /// A published figure that the models are held against and never fed with.

@@ -30,7 +30,8 @@ package final class DeviceAccess {
         var doorbell: PathID?
     }
 
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private let usual: DeviceWay
     private var sets: [DeviceWay: Set] = [:]
     private var ways: [DeviceWay] = []

@@ -79,7 +79,8 @@ struct NestedWalks {
     /// Levels of the host's tables.
     static let hostLevels: Int64 = 4
 
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private let walk, reference, violation: PathID
 
     init(_ strategy: Strategy, violation name: String, exit: Charges) {

@@ -3,7 +3,8 @@ import VMM
 /// The user pages that an L4 kernel has mapped into the guest's tasks. It learns of a page by a fault on it, and forgets
 /// it when the guest unmaps it; the guest's own tables are plain memory to it.
 package final class MappedPages {
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     /// The leaf entries whose translation is mapped: table number and slot.
     private var mapped: Set<UInt64> = []
     /// The page that the reply to a true fault has mapped on the way.

@@ -39,7 +39,8 @@ package enum Afterburner {
 
 /// The price of padding, for the strategies that run a pre-virtualized binary.
 package struct Padding {
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private let nop: PathID
     private let isCovered: [Bool]
 
@@ -72,7 +73,8 @@ package struct WedgePadding {
     /// A call or a jump into the wedge.
     private static let callBytes = 5
 
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private let nop: PathID
     private let isCovered: [Bool]
     private static let inline: Set<EventKind> = [.cli, .sti, .pushf, .popf]

@@ -30,15 +30,20 @@ package final class ShadowPaging {
     /// Stores without a walk in between after which a shadow is dropped.
     package static let mostStores = 3
 
-    private unowned let strategy: Strategy
+    // The strategy owns this object, and its setting the context, so both outlive it.
+    private unowned(unsafe) let strategy: Strategy
+    private unowned(unsafe) let context: GuestContext
+    private unowned(unsafe) let tables: GuestTables
     private let paths: Paths
     /// By table number: has a shadow; entries present, writable, a bit each; stores since the last walk.
-    private var isShadowed: [Bool] = []
-    private var present: [UInt64] = []
-    private var writable: [UInt64] = []
-    private var stores: [UInt8] = []
+    private var isShadowed = GrowingBuffer(false)
+    private var present = GrowingBuffer<UInt64>(0)
+    private var writable = GrowingBuffer<UInt64>(0)
+    private var stores = GrowingBuffer<UInt8>(0)
+    /// The level that a shadow was made for.
+    private var levels = GrowingBuffer<UInt8>(0)
     /// By table number and slot: what the shadow has of the guest's entry, kept for audits.
-    private var contents: [UInt64] = []
+    private var contents = GrowingBuffer<UInt64>(0)
     private var pendingAudit: (table: UInt32, slot: Int)?
     /// Faults at each storing instruction, for `knownWrite`.
     private var faultsBySite: [UInt32: Int] = [:]
@@ -47,14 +52,24 @@ package final class ShadowPaging {
 
     package private(set) var entriesMade: Int64 = 0
     package private(set) var entriesDropped: Int64 = 0
-    private var audits: Bool { strategy.setting.options.audits }
+    private let audits: Bool
 
     init(_ strategy: Strategy, _ paths: Paths) {
         self.strategy = strategy
         self.paths = paths
+        context = strategy.context
+        tables = strategy.context.tables
+        audits = strategy.setting.options.audits
     }
 
-    private var tables: GuestTables { strategy.context.tables }
+    deinit {
+        isShadowed.deallocate()
+        present.deallocate()
+        writable.deallocate()
+        stores.deallocate()
+        levels.deallocate()
+        contents.deallocate()
+    }
 
     /// The bits of an entry that a shadow copies: present, writable, user, large, address, no-execute.
     private static let copied: UInt64 = 0x800f_ffff_ffff_f087
@@ -62,14 +77,12 @@ package final class ShadowPaging {
     private func grow(_ table: UInt32) {
         let count = Int(table) + 1
         guard count > isShadowed.count else { return }
-        let new = max(count, isShadowed.count * 2)
-        isShadowed += [Bool](repeating: false, count: new - isShadowed.count)
-        stores += [UInt8](repeating: 0, count: new - stores.count)
-        present += [UInt64](repeating: 0, count: new * Self.words - present.count)
-        writable += [UInt64](repeating: 0, count: new * Self.words - writable.count)
-        if audits {
-            contents += [UInt64](repeating: 0, count: new * GuestTables.mostEntries - contents.count)
-        }
+        isShadowed.grow(to: count)
+        stores.grow(to: count)
+        levels.grow(to: count)
+        present.grow(to: count * Self.words)
+        writable.grow(to: count * Self.words)
+        if audits { contents.grow(to: count * GuestTables.mostEntries) }
     }
 
     @inline(__always) private func has(_ table: UInt32, _ slot: Int) -> Bool {
@@ -85,7 +98,7 @@ package final class ShadowPaging {
     /// The bare machine walks for a fill, or uses what it has (`isReuse`): the hardware walks the shadow.
     func walked(_ event: ModelEvent) {
         auditPending(event)
-        guard let walk = strategy.context.walk else { return }
+        guard let walk = context.walk else { return }
         let isWrite = event.detail & AccessKind.write.rawValue != 0
         let isDirty = event.value & TLBFlags.dirty != 0
         var missing: Int64 = 0
@@ -95,6 +108,10 @@ package final class ShadowPaging {
             grow(table)
             stores[Int(table)] = 0
             let isLeaf = level == walk.depth - 1
+            // A frame that comes back as a table of another level needs another shadow.
+            let role = UInt8(tables[table].level)
+            if isShadowed[Int(table)], levels[Int(table)] != role { drop(table, event) }
+            levels[Int(table)] = role
             if isShadowed[Int(table)], has(table, slot) {
                 if isLeaf {
                     if audits { auditUse(event, table, slot) }
@@ -131,7 +148,9 @@ package final class ShadowPaging {
         guard audits else { return }
         contents[Int(table) * GuestTables.mostEntries + slot] = tables.entry(table, slot) & Self.copied
         strategy.audit(
-            tables.entry(table, slot) & 1 != 0, "a shadow entry was made for an entry that is not present", event)
+            tables.entry(table, slot) & 1 != 0,
+            "for \(hexadecimal(event.address)) a shadow entry was made of entry \(slot) of the table at "
+                + "\(hexadecimal(tables[table].frame)), which is not present", event)
     }
 
     // MARK: Stores
@@ -143,7 +162,7 @@ package final class ShadowPaging {
         guard table != GuestTables.none, Int(table) < isShadowed.count, isShadowed[Int(table)] else { return }
         let slot = tables.slot(of: event.operand, in: table)
         chargeStore(event)
-        stores[Int(table)] &+= 1
+        stores[Int(table)] = stores[Int(table)] &+ 1
         if Int(stores[Int(table)]) >= Self.mostStores {
             drop(table, event)
             return
@@ -167,10 +186,10 @@ package final class ShadowPaging {
 
     /// Has the shadow follow a store to an entry that it holds.
     private func apply(_ event: ModelEvent, _ table: UInt32, _ slot: Int) {
-        let level = tables.tables[Int(table)].level
+        let level = tables[table].level
         let word = Int(table) * Self.words + slot / 64
         let bit = UInt64(1) << UInt64(slot % 64)
-        let isWhole = Int(event.size) == tables.tables[Int(table)].entryBytes
+        let isWhole = Int(event.size) == tables[table].entryBytes
         let isLarge = level > 1 && event.value & 0x80 != 0
         guard isWhole, event.value & 1 != 0, level == 1 || isLarge else {
             // Half an entry, one that is not present, or a link to another table: made anew when it is used.
@@ -230,7 +249,7 @@ package final class ShadowPaging {
         let entry = tables.entry(table, slot) & Self.copied
         strategy.audit(
             content == entry,
-            "after a store to entry \(slot) of the table at \(hexadecimal(tables.tables[Int(table)].frame)) the "
+            "after a store to entry \(slot) of the table at \(hexadecimal(tables[table].frame)) the "
                 + "shadow has \(hexadecimal(content)), the guest \(hexadecimal(entry))", event)
     }
 }

@@ -13,8 +13,13 @@ package struct SilentlyWrong {
     /// By kind.
     package private(set) var kinds: [EventKind: Count] = [:]
 
-    /// Instructions that may be silently wrong. Of LAR, LSL, VERR, VERW, SMSW and CPUID only executions are counted:
-    /// what they would have shown depends on descriptors and a CPU that the VMM chooses.
+    /// Those of which it is decided here. What LAR, LSL, VERR, VERW, SMSW and CPUID would have shown depends on
+    /// descriptors and a CPU that the VMM chooses.
+    package static let decided: Set<EventKind> = [
+        .pushf, .popf, .iret, .sgdt, .sidt, .sldt, .str, .segmentStore,
+    ]
+
+    /// Instructions that may be silently wrong.
     package static let instructions: [EventKind] = [
         .pushf, .popf, .iret, .sgdt, .sidt, .sldt, .str, .smsw, .segmentStore, .lar, .lsl, .verr, .verw, .cpuid,
     ]

@@ -12,7 +12,8 @@ package final class UpdateBatch {
     /// Updates that one hypercall takes at most (Barham et al., 2003, section 4.2).
     package static let most = 2048
 
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private let paths: Paths
     private var waiting: Int64 = 0
     package private(set) var batches: Int64 = 0

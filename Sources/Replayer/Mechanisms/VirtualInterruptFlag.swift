@@ -3,7 +3,8 @@ import VMM
 /// The flag that a deprivileged kernel believes to be RFLAGS.IF. The real one stays set; an interrupt that comes while
 /// the virtual one is clear is held until it is set.
 package struct VirtualInterruptFlag {
-    private unowned let strategy: Strategy
+    // It owns this, and so outlives it.
+    private unowned(unsafe) let strategy: Strategy
     private var isEnabled: Bool
     /// Whether the flag follows from an instruction that sets it, rather than from a gate.
     private var isKnown = false
@@ -25,13 +26,18 @@ package struct VirtualInterruptFlag {
         }
     }
 
-    /// CLI, STI, POPF or IRET.
+    /// CLI, STI, POPF, IRET or SYSRET.
     /// - Returns: whether an interrupt that was held can now be delivered.
     mutating func changed(_ event: ModelEvent) -> Bool {
         switch event.kind {
         case .cli: isEnabled = false
         case .sti: isEnabled = true
         case .popf, .iret: isEnabled = event.value & RFlags.if != 0
+        case .sysret:
+            // Its flags come from a register that no event tells of.
+            isEnabled = event.interruptsEnabled
+            isKnown = false
+            return isPending && isEnabled
         default: return false
         }
         if strategy.has(.flagNotSet), event.kind == .sti, event.count % 11 == 0 { isEnabled = false }

@@ -10,6 +10,14 @@ package struct GuestStart {
     package var count: UInt64
     package var memoryBytes: UInt64
 
+    /// Of no machine.
+    static let none = GuestStart()
+
+    private init() {
+        (cr0, cr3, cr4, isLong) = (0, 0, 0, false)
+        (interruptsEnabled, ring, count, memoryBytes) = (false, 0, 0, 0)
+    }
+
     package init(_ machine: Machine) {
         let cpu = machine.processor.cpu.pointee
         (cr0, cr3, cr4) = (cpu.cr0, cpu.cr3, cpu.cr4)
@@ -179,8 +187,7 @@ package final class FrontEnd {
     private func follow(_ event: ModelEvent) {
         switch event.kind {
         case .pageTableBegin:
-            context.tables.begin(
-                event.operand, level: event.detail, entryBytes: Int(event.size), base: event.value)
+            context.tables.begin(event.operand, level: event.detail, entryBytes: Int(event.size))
         case .pageTableEntry, .pageTableWrite:
             context.tables.write(event.operand, event.value, bytes: Int(event.size))
         case .pageTableEnd: context.tables.end(event.operand)

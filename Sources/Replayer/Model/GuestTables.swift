@@ -7,17 +7,13 @@ package final class GuestTables {
     package static let none: UInt32 = .max
     package static let mostEntries = 1024
 
-    package struct Table {
+    package struct Table: BitwiseCopyable {
         package var frame: UInt64
-        /// 4: PML4, 3: page-directory-pointer table, 2: page directory, 1: page table.
+        /// 4: PML4, 3: page-directory-pointer table, 2: page directory, 1: page table; what it was in the last walk.
         package var level: UInt32
         /// 4 or 8.
         package var entryBytes: Int
-        /// The part of the address space that it translates begins here, where it was first walked.
-        package var base: UInt64
         package var isLive: Bool
-        /// Entries that are present.
-        package var present: Int
 
         /// log2 of the bytes that one entry translates.
         package var shift: UInt64 { 12 + (entryBytes == 4 ? 10 : 9) * UInt64(level - 1) }
@@ -25,7 +21,7 @@ package final class GuestTables {
     }
 
     /// Where a walk went: tables with the entries used, the leaf last.
-    package struct Walk {
+    package struct Walk: BitwiseCopyable {
         package var depth = 0
         package var tables: (UInt32, UInt32, UInt32, UInt32) = (none, none, none, none)
         package var slots: (UInt16, UInt16, UInt16, UInt16) = (0, 0, 0, 0)
@@ -52,14 +48,23 @@ package final class GuestTables {
         package var leaf: (table: UInt32, slot: Int) { self[depth - 1] }
     }
 
-    package private(set) var tables: [Table] = []
+    private var tables = GrowingBuffer(Table(frame: 0, level: 0, entryBytes: 8, isLive: false))
     /// Contents, `mostEntries` for each table.
-    private var entries: [UInt64] = []
+    private var entries = GrowingBuffer<UInt64>(0)
     /// By frame of RAM: the table's number, or `none`.
-    private var byFrame: [UInt32]
+    private var byFrame = GrowingBuffer(none)
     private var free: [UInt32] = []
 
-    init(memoryBytes: UInt64) { byFrame = [UInt32](repeating: Self.none, count: Int(memoryBytes / 4096)) }
+    init(memoryBytes: UInt64) { byFrame.grow(to: Int(memoryBytes / 4096)) }
+
+    deinit {
+        tables.deallocate()
+        entries.deallocate()
+        byFrame.deallocate()
+    }
+
+    /// The table of a number that has been given out.
+    @inline(__always) package subscript(table: UInt32) -> Table { tables[Int(table)] }
 
     /// The number of the table in the frame of `physical`, or `none`.
     @inline(__always) package func table(at physical: UInt64) -> UInt32 {
@@ -77,12 +82,12 @@ package final class GuestTables {
 
     // MARK: Changes
 
-    func begin(_ frame: UInt64, level: UInt32, entryBytes: Int, base: UInt64) {
+    func begin(_ frame: UInt64, level: UInt32, entryBytes: Int) {
         guard frame >> 12 < UInt64(byFrame.count) else { return }
         let known = table(at: frame)
         if known != Self.none { end(frame) }
         let table = Table(
-            frame: frame, level: level, entryBytes: entryBytes, base: base, isLive: true, present: 0)
+            frame: frame, level: level, entryBytes: entryBytes, isLive: true)
         let number: UInt32
         if let reused = free.popLast() {
             number = reused
@@ -91,8 +96,9 @@ package final class GuestTables {
             for index in first..<first + Self.mostEntries { entries[index] = 0 }
         } else {
             number = UInt32(tables.count)
-            tables.append(table)
-            entries.append(contentsOf: repeatElement(0, count: Self.mostEntries))
+            tables.grow(to: tables.count + 1)
+            tables[Int(number)] = table
+            entries.grow(to: tables.count * Self.mostEntries)
         }
         byFrame[Int(frame >> 12)] = number
     }
@@ -100,7 +106,7 @@ package final class GuestTables {
     func end(_ frame: UInt64) {
         let number = table(at: frame)
         guard number != Self.none else { return }
-        tables[Int(number)].isLive = false
+        tables.base[Int(number)].isLive = false
         byFrame[Int(frame >> 12)] = Self.none
         free.append(number)
     }
@@ -124,9 +130,7 @@ package final class GuestTables {
     }
 
     private func set(_ table: UInt32, _ slot: Int, _ value: UInt64) {
-        let index = Int(table) * Self.mostEntries + slot
-        tables[Int(table)].present += Int(value & 1) - Int(entries[index] & 1)
-        entries[index] = value
+        entries[Int(table) * Self.mostEntries + slot] = value
     }
 
     // MARK: Walks
@@ -142,7 +146,11 @@ package final class GuestTables {
             walk.append(number, slot)
             number = table(at: entry(number, slot) & Self.addressMask)
         }
-        while number != Self.none, walk.depth < 4 {
+        var level: UInt32 = isLong ? 4 : 2
+        while number != Self.none, level > 0 {
+            // A frame may come back as a table of another level.
+            tables.base[Int(number)].level = level
+            level -= 1
             let table = tables[Int(number)]
             let mask: UInt64 = table.entryBytes == 4 ? 1023 : 511
             let slot = Int((linear >> table.shift) & mask)

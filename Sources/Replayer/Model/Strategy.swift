@@ -14,9 +14,11 @@ package class Strategy {
         package let mutation: Mutation?
     }
 
-    package let ledger = Ledger()
-    package let setting: Setting
-    package final var context: GuestContext { setting.context }
+    package final let ledger = Ledger()
+    package final let setting: Setting
+    package final let context: GuestContext
+    /// The seeded defect of this run.
+    private final let mutation: Mutation?
     private final var kernelRules = [PathID?](repeating: nil, count: 256)
     private final var userRules = [PathID?](repeating: nil, count: 256)
     /// What the audits found, at most `mostFindings`.
@@ -25,7 +27,11 @@ package class Strategy {
     package final var auditedChanges: Int64 = 0
     private static let mostFindings = 16
 
-    package required init(_ setting: Setting) { self.setting = setting }
+    package required init(_ setting: Setting) {
+        self.setting = setting
+        context = setting.context
+        mutation = setting.mutation
+    }
 
     // MARK: What it is
 
@@ -133,7 +139,7 @@ package class Strategy {
     package final func chargeRule(_ event: ModelEvent) {
         let rules = event.isUser ? userRules : kernelRules
         guard let path = rules[Int(event.kind.rawValue)] else { return }
-        if _slowPath(setting.mutation != nil), isLost(event) { return }
+        if _slowPath(mutation != nil), isLost(event) { return }
         charge(path, event)
     }
 
@@ -227,7 +233,7 @@ package class Strategy {
     }
 
     /// Whether this run has the seeded defect.
-    @inline(__always) package final func has(_ mutation: Mutation) -> Bool { setting.mutation == mutation }
+    @inline(__always) package final func has(_ mutation: Mutation) -> Bool { self.mutation == mutation }
 }
 
 /// Something that a model and what it is checked against do not agree on.

@@ -41,13 +41,11 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     ) {
         self.machine = machine
         let holder = StrategyHolder()
-        let frontEnd = FrontEnd(GuestStart(machine)) { event in
-            for strategy in holder.strategies { strategy.take(event) }
-        }
+        let frontEnd = FrontEnd(GuestStart(machine)) { event in holder.take(event) }
         let setting = Strategy.Setting(
             context: frontEnd.context, devices: devices, options: options, mutation: mutation)
         strategies = types.map { $0.init(setting) }
-        holder.strategies = strategies
+        holder.hold(strategies)
         self.frontEnd = frontEnd
         let taken = machine.processor.cpu.pointee.kernelIndirectBranches
         branches = (taken, nil, taken)
@@ -153,5 +151,19 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
 
 /// Lets the front end, which strategies are made with, reach them.
 private final class StrategyHolder {
-    var strategies: [Strategy] = []
+    /// The run owns them, and this goes with its front end. They are named without being counted, since every event goes
+    /// to each of them.
+    private var strategies: UnsafeMutableBufferPointer<Unmanaged<Strategy>> = .allocate(capacity: 0)
+
+    func hold(_ all: [Strategy]) {
+        strategies.deallocate()
+        strategies = .allocate(capacity: all.count)
+        _ = strategies.initialize(from: all.map { Unmanaged.passUnretained($0) })
+    }
+
+    deinit { strategies.deallocate() }
+
+    @inline(__always) func take(_ event: ModelEvent) {
+        for index in 0..<strategies.count { strategies[index]._withUnsafeGuaranteedRef { $0.take(event) } }
+    }
 }

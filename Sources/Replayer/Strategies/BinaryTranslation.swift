@@ -146,7 +146,7 @@ final class BinaryTranslation: Strategy {
     }
 
     override func returned(_ event: ModelEvent) {
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         chargeRule(event)
     }
 

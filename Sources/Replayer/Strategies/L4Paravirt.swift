@@ -63,7 +63,7 @@ final class L4Paravirt: L4System {
     }
 
     override func returned(_ event: ModelEvent) {
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         if event.isUser { return }
         charge(event.ringAfter == 3 ? reply : local, event)
     }

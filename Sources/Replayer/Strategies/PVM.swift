@@ -141,7 +141,7 @@ final class PVM: Strategy {
     }
 
     override func returned(_ event: ModelEvent) {
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         if event.isUser { return }
         charge(event.ringAfter == 3 ? leave : local, event)
     }

@@ -145,7 +145,7 @@ final class TrapAndEmulate: Strategy {
 
     override func returned(_ event: ModelEvent) {
         wrong.note(event)
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         chargeRule(event)
         if event.isLong, event.ringAfter == 3, event.ring != 3 { charge(exit64, event) }
     }

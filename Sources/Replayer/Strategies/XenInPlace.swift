@@ -158,7 +158,7 @@ final class XenInPlace: Strategy {
     }
 
     override func returned(_ event: ModelEvent) {
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         if event.ringAfter == 3 { batch?.flush(event) }
         if event.isUser { return }
         charge(event.isLong && event.kind != .farReturn ? exit64 : wedgeReturn, event)

@@ -156,7 +156,7 @@ final class XenParavirt: Strategy {
     }
 
     override func returned(_ event: ModelEvent) {
-        if event.kind == .iret { openFlag(event) }
+        openFlag(event)
         if event.ringAfter == 3 { batch?.flush(event) }
         if event.isLong, event.kind != .farReturn { charge(exit64, event) }
     }
