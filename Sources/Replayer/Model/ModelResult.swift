@@ -151,7 +151,7 @@ extension ModelResult.Entry {
     /// The extremes of (native + added) / native over all values within the table's ranges. For a trial ratio r the
     /// sign of native + added − r · native is decided primitive by primitive, so a few steps find each extreme
     /// (Dinkelbach, 1967).
-    static func ratio(of added: PrimitiveCounts, to native: PrimitiveCounts, _ costs: CostTable) -> CostRange {
+    package static func ratio(of added: PrimitiveCounts, to native: PrimitiveCounts, _ costs: CostTable) -> CostRange {
         func extreme(_ seeksHighest: Bool) -> Double {
             var ratio = 0.0
             for _ in 0..<20 {
