@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench check-costs build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports check-costs build guests deps lint clean distclean
 .NOTPARALLEL:
 
 demo: build
@@ -11,6 +11,12 @@ test: build guests
 
 boots: build guests
 	scripts/boots
+
+symbols: build guests
+	scripts/symbols
+
+exports: build guests
+	scripts/exports
 
 soak: build guests
 	scripts/soak
@@ -38,7 +44,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build .cache/boots .cache/soak .cache/bench
+	rm -rf .build .cache/boots .cache/soak .cache/bench .cache/symbols .cache/exports
 
 # Also the downloaded guests.
 distclean: clean

@@ -13,7 +13,9 @@ let package = Package(
     name: "trapline",
     products: [.executable(name: "trapline", targets: ["trapline"])],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", exact: "7.10.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
     ],
     targets: [
         .systemLibrary(name: "CZydis", providers: [.apt(["libzydis-dev"])]),
@@ -33,16 +35,27 @@ let package = Package(
             // In the executable itself, so that no file has to be found at run time.
             resources: ["pentium4", "prescott", "skylake", "zen3"].map { .embedInCode("Costs/Tables/\($0).json") },
             swiftSettings: engineSettings),
+        .target(
+            name: "Analyzer",
+            dependencies: [
+                "Replayer", "Tracer", "VMM", "CEngine", "CXXHash", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ],
+            exclude: ["Export/Perfetto.proto"],
+            swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",
             dependencies: [
-                "VMM", "Tracer", "Replayer", "CEngine", "CCalibrate",
+                "VMM", "Tracer", "Replayer", "Analyzer", "CEngine", "CCalibrate",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: engineSettings),
         .testTarget(name: "CommandTests", dependencies: ["trapline", "Replayer"], swiftSettings: engineSettings),
         .testTarget(
             name: "TracerTests", dependencies: ["Tracer", "Replayer", "VMM", "CEngine"], swiftSettings: engineSettings),
+        .testTarget(
+            name: "AnalyzerTests", dependencies: ["Analyzer", "Replayer", "Tracer", "VMM", "CEngine"],
+            swiftSettings: engineSettings),
         .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.

@@ -62,6 +62,17 @@ package final class EventCursor {
         return record
     }
 
+    /// The next records, as many as are at hand, and the number of the first that is not payload. Empty at the end;
+    /// valid until the next call of anything.
+    package func nextBatch() throws(TraceError) -> (records: UnsafeBufferPointer<EventRecord>, first: UInt64) {
+        let records = try window()
+        let first = upcoming
+        var events: UInt64 = 0
+        for record in records where record.kind != payload { events += 1 }
+        take(records.count, events: events)
+        return (records, first)
+    }
+
     /// Passes the records that follow, as long as they are the same as `records`, of which there are `count`, and
     /// before event `limit`. It may stop earlier, where a block ends or where the trace is damaged.
     /// - Returns: how many, and how many of them are not payload.

@@ -2,6 +2,7 @@
 indirect enum JSON {
     case string(String)
     case integer(UInt64)
+    case signed(Int64)
     case number(Double)
     case bool(Bool)
     case null
@@ -19,6 +20,7 @@ indirect enum JSON {
         switch self {
         case .string(let string): Self.quote(string)
         case .integer(let integer): "\(integer)"
+        case .signed(let integer): "\(integer)"
         case .number(let number): number.isFinite ? "\((number * 1000).rounded() / 1000)" : "null"
         case .bool(let value): value ? "true" : "false"
         case .null: "null"

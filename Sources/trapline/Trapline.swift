@@ -1,3 +1,4 @@
+import Analyzer
 import ArgumentParser
 import Glibc
 
@@ -9,7 +10,8 @@ struct Trapline: ParsableCommand {
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
             VerifyCommand.self, StripCommand.self, CompareCommand.self, StrategiesCommand.self,
-            CostsCommand.self, CalibrateCommand.self,
+            CostsCommand.self, CalibrateCommand.self, AnalyzeCommand.self,
+            DiffCommand.self, ExportCommand.self, SQLCommand.self,
         ])
 }
 
@@ -24,6 +26,9 @@ enum Main {
             var command = try Trapline.parseAsRoot(QEMUSpelling.rewrite(Array(CommandLine.arguments.dropFirst())))
             try command.run()
         } catch let error as CommandError {
+            StandardError.say(error.description)
+            exit(CommandError.exitCode)
+        } catch let error as AnalysisError {
             StandardError.say(error.description)
             exit(CommandError.exitCode)
         } catch let code as ExitCode {

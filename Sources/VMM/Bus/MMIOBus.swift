@@ -36,6 +36,11 @@ package final class MMIOBus {
     /// Lets go of every device, as `PortBus.detachAll`.
     package func unmapAll() { regions.removeAll() }
 
+    /// The device at an address and where its range is, if there is one.
+    package func device(at address: UInt64) -> (device: any MMIODevice, range: Range<UInt64>)? {
+        regions.first { $0.range.contains(address) }.map { ($0.device, $0.range) }
+    }
+
     package func read(_ address: UInt64, size: Int) -> UInt64 {
         guard let region = region(at: address, size) else { return size == 8 ? ~0 : (1 << (size * 8)) - 1 }
         return region.device.readMMIO(address - region.range.lowerBound, size: size)

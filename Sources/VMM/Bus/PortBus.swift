@@ -45,6 +45,9 @@ package final class PortBus {
         ports.allSatisfy { map[Int($0)] == 0 }
     }
 
+    /// The device at a port, if there is one.
+    package func device(at port: UInt16) -> (any PortDevice)? { slots[Int(map[Int(port)])].device }
+
     package func read(_ port: UInt16, size: Int) -> UInt32 {
         let slot = slots[Int(map[Int(port)])]
         if size <= slot.width {

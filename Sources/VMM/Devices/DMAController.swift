@@ -274,3 +274,13 @@ private struct DMA8237 {
         archive.field("accessesHigh", &accessesHigh)
     }
 }
+
+extension DMAController: NamedRegisters {
+    package var deviceName: String { "DMA" }
+
+    package func registerName(port: UInt16) -> String? {
+        if Port.first.contains(port) { return "first controller \(port - Port.first.lowerBound)" }
+        if Port.second.contains(port) { return "second controller \((port - Port.second.lowerBound) / 2)" }
+        return "page \(port & 0xF)"
+    }
+}

@@ -279,3 +279,16 @@ package final class FwCfg: PortDevice, Archivable {
         archive.field("dmaAddressHigh", &dmaAddressHigh)
     }
 }
+
+extension FwCfg: NamedRegisters {
+    package var deviceName: String { "fw_cfg" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Self.selectorPort: "selector"
+        case Self.dataPort: "data"
+        case Self.dmaPorts: "DMA address"
+        default: nil
+        }
+    }
+}

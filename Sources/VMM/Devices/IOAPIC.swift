@@ -150,3 +150,17 @@ package final class IOAPIC: MMIODevice, Archivable {
         archive.fixed("entries", &entries)
     }
 }
+
+extension IOAPIC: NamedRegisters {
+    package var deviceName: String { "I/O APIC" }
+
+    package func registerName(offset: UInt64) -> String? {
+        switch registerStart(offset) {
+        case Window.select: "select"
+        case Window.data: "data"
+        default: nil
+        }
+    }
+
+    package func registerStart(_ offset: UInt64) -> UInt64 { offset & ~0xF }
+}

@@ -497,3 +497,35 @@ package final class LocalAPIC: MMIODevice, Archivable {
         if archive.isRestoring { outputs.onRelocate() }
     }
 }
+
+extension LocalAPIC: NamedRegisters {
+    package var deviceName: String { "local APIC" }
+
+    package func registerName(offset: UInt64) -> String? {
+        switch offset >> 4 {
+        case Register.id: "ID"
+        case Register.version: "version"
+        case Register.taskPriority: "task priority"
+        case Register.arbitrationPriority: "arbitration priority"
+        case Register.processorPriority: "processor priority"
+        case Register.endOfInterrupt: "end of interrupt"
+        case Register.remoteRead: "remote read"
+        case Register.logicalDestination: "logical destination"
+        case Register.destinationFormat: "destination format"
+        case Register.spuriousVector: "spurious vector"
+        case Register.inService..<Register.triggerMode: "in service"
+        case Register.triggerMode..<Register.interruptRequest: "trigger mode"
+        case Register.interruptRequest..<Register.errorStatus: "interrupt request"
+        case Register.errorStatus: "error status"
+        case Register.interruptCommandLow: "interrupt command low"
+        case Register.interruptCommandHigh: "interrupt command high"
+        case Register.firstLVT..<Register.initialCount: "LVT \((offset >> 4) - Register.firstLVT)"
+        case Register.initialCount: "initial count"
+        case Register.currentCount: "current count"
+        case Register.divideConfiguration: "divide configuration"
+        default: nil
+        }
+    }
+
+    package func registerStart(_ offset: UInt64) -> UInt64 { offset & ~0xF }
+}

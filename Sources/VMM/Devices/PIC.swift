@@ -317,3 +317,19 @@ private struct PIC8259 {
         archive.field("polls", &polls)
     }
 }
+
+extension PIC: NamedRegisters {
+    package var deviceName: String { "PIC" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Port.masterCommand: "master command"
+        case Port.masterData: "master data"
+        case Port.slaveCommand: "slave command"
+        case Port.slaveData: "slave data"
+        case Port.masterELCR: "master edge/level"
+        case Port.slaveELCR: "slave edge/level"
+        default: nil
+        }
+    }
+}

@@ -409,3 +409,11 @@ private struct PITChannel {
         if let load = loadTime, load <= time { loadTime = time &+ 1 }
     }
 }
+
+extension PIT: NamedRegisters {
+    package var deviceName: String { "PIT" }
+
+    package func registerName(port: UInt16) -> String? {
+        port == Self.controlPort ? "control" : "channel \(port &- Self.firstPort)"
+    }
+}

@@ -297,3 +297,15 @@ package final class RTC: PortDevice, Archivable {
         if archive.isRestoring { index &= 0x7F }
     }
 }
+
+extension RTC: NamedRegisters {
+    package var deviceName: String { "RTC" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Self.indexPort: "index"
+        case Self.dataPort: "data"
+        default: nil
+        }
+    }
+}

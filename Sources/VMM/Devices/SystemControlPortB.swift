@@ -36,3 +36,9 @@ package final class SystemControlPortB: PortDevice, Archivable {
 
     package func archive(_ archive: StateArchive) { archive.field("value", &value) }
 }
+
+extension SystemControlPortB: NamedRegisters {
+    package var deviceName: String { "system" }
+
+    package func registerName(port: UInt16) -> String? { "control port B" }
+}

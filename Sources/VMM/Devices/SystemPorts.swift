@@ -138,3 +138,21 @@ package final class SystemPorts: PortDevice, Archivable {
         archive.field("resetControl", &resetControl)
     }
 }
+
+extension SystemPorts: NamedRegisters {
+    package var deviceName: String { "system" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Port.post, Port.post2: "POST code"
+        case Port.systemControlA: "control port A"
+        case Port.debugConsole: "debug console"
+        case Port.firmwareConsole: "firmware console"
+        case Port.coprocessorBusy: "coprocessor busy"
+        case Port.coprocessorReset: "coprocessor reset"
+        case Port.debugExit: "debug exit"
+        case Port.resetControl: "reset control"
+        default: nil
+        }
+    }
+}

@@ -409,3 +409,21 @@ package final class UART16550: PortDevice, Archivable {
         archive.field("idlePolls", &idlePolls)
     }
 }
+
+extension UART16550: NamedRegisters {
+    package var deviceName: String { "UART" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port &- base {
+        case Register.data: "data"
+        case Register.interruptEnable: "interrupt enable"
+        case Register.interruptIdentification: "interrupt identification"
+        case Register.lineControl: "line control"
+        case Register.modemControl: "modem control"
+        case Register.lineStatus: "line status"
+        case Register.modemStatus: "modem status"
+        case Register.scratch: "scratch"
+        default: nil
+        }
+    }
+}

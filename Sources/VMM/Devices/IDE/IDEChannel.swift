@@ -158,3 +158,21 @@ final class IDEChannel: PortDevice, Archivable {
         }
     }
 }
+
+extension IDEChannel: NamedRegisters {
+    var deviceName: String { "IDE" }
+
+    func registerName(port: UInt16) -> String? {
+        guard port >= commandBase, port <= commandBase + 7 else { return "device control/alternate status" }
+        switch Int(port - commandBase) {
+        case Register.data: return "data"
+        case Register.errorFeatures: return "error/features"
+        case Register.count: return "sector count"
+        case Register.lbaLow: return "LBA low"
+        case Register.lbaMiddle: return "LBA middle"
+        case Register.lbaHigh: return "LBA high"
+        case Register.device: return "device"
+        default: return "status/command"
+        }
+    }
+}

@@ -89,3 +89,17 @@ package final class PIIX3IDE: PortDevice, Archivable {
         }
     }
 }
+
+extension PIIX3IDE: NamedRegisters {
+    package var deviceName: String { "IDE bus master" }
+
+    package func registerName(port: UInt16) -> String? {
+        let channel = port & 8 == 0 ? "primary" : "secondary"
+        switch port & 7 {
+        case 0: return channel + " command"
+        case 2: return channel + " status"
+        case 4...7: return channel + " descriptor table"
+        default: return channel + " register \(port & 7)"
+        }
+    }
+}

@@ -313,3 +313,15 @@ package final class KeyboardController: PortDevice, Archivable {
         archive.variable("typing", &typing, limit: Self.typingLimit)
     }
 }
+
+extension KeyboardController: NamedRegisters {
+    package var deviceName: String { "keyboard" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Port.data: "data"
+        case Port.command: "status/command"
+        default: nil
+        }
+    }
+}

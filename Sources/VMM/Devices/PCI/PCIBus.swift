@@ -129,3 +129,15 @@ package final class PCIBus: PortDevice, Archivable {
         if archive.isRestoring { remap() }
     }
 }
+
+extension PCIBus: NamedRegisters {
+    package var deviceName: String { "PCI" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Self.addressPort: "configuration address"
+        case Self.dataPorts: "configuration data"
+        default: nil
+        }
+    }
+}

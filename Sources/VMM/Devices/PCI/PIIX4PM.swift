@@ -279,3 +279,19 @@ package final class PIIX4PM: PortDevice, Archivable {
         archive.section("smbus") { smbus.archive(archive) }
     }
 }
+
+extension PIIX4PM: NamedRegisters {
+    package var deviceName: String { "ACPI PM" }
+
+    package func registerName(port: UInt16) -> String? {
+        if Self.gpePorts.contains(port) { return "GPE \(port - Self.gpePorts.lowerBound)" }
+        if Self.apmPorts.contains(port) { return port == Self.apmPorts.lowerBound ? "APM control" : "APM status" }
+        switch port & 0x3F {
+        case 0...1: return "PM1 status"
+        case 2...3: return "PM1 enable"
+        case 4...5: return "PM1 control"
+        case 8...11: return "timer"
+        default: return "register \(port & 0x3F)"
+        }
+    }
+}

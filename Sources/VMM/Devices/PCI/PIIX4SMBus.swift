@@ -49,3 +49,15 @@ package final class PIIX4SMBus: PortDevice, Archivable {
         archive.fixed("registers", &registers)
     }
 }
+
+extension PIIX4SMBus: NamedRegisters {
+    package var deviceName: String { "SMBus" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch Int(port & 0xF) {
+        case Self.hostStatus: "host status"
+        case Self.hostControl: "host control"
+        default: "register \(port & 0xF)"
+        }
+    }
+}

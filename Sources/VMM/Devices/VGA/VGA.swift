@@ -122,7 +122,7 @@ package final class VGA: PortDevice, Archivable {
     }
 
     /// One of the ranges of memory in which the device shows itself.
-    private final class View: MMIODevice {
+    private final class View: MMIODevice, NamedRegisters {
         enum Kind { case legacy, framebuffer, control }
         private unowned let vga: VGA
         private let kind: Kind
@@ -130,6 +130,16 @@ package final class VGA: PortDevice, Archivable {
         init(_ vga: VGA, _ kind: Kind) {
             self.vga = vga
             self.kind = kind
+        }
+
+        var deviceName: String { "VGA" }
+
+        func registerName(offset: UInt64) -> String? {
+            switch kind {
+            case .legacy: "text and planes"
+            case .framebuffer: "frame buffer"
+            case .control: "registers"
+            }
         }
 
         func readMMIO(_ offset: UInt64, size: Int) -> UInt64 {
@@ -211,4 +221,27 @@ final class ROMImage: MMIODevice {
     }
 
     func writeMMIO(_ offset: UInt64, _ value: UInt64, size: Int) {}
+}
+
+extension VGA: NamedRegisters {
+    package var deviceName: String { "VGA" }
+
+    package func registerName(port: UInt16) -> String? {
+        switch port {
+        case Port.attribute, Port.attributeRead: "attribute"
+        case Port.misc: "miscellaneous/status 0"
+        case Port.enable: "enable"
+        case Port.sequencerIndex: "sequencer index"
+        case Port.sequencerData: "sequencer data"
+        case Port.dacMask: "DAC mask"
+        case Port.dacReadIndex: "DAC read index"
+        case Port.dacWriteIndex: "DAC write index"
+        case Port.dacData: "DAC data"
+        case Port.monochromeStatus, Port.colourStatus: "status 1"
+        case Port.monochromeCRTC, Port.colourCRTC: port & 1 == 0 ? "CRTC index" : "CRTC data"
+        case BochsDisplay.indexPort: "display index"
+        case BochsDisplay.dataPorts: "display data"
+        default: "register \(port & 0xF)"
+        }
+    }
 }

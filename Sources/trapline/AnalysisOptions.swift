@@ -1,0 +1,78 @@
+import Analyzer
+import ArgumentParser
+import Replayer
+import Tracer
+
+/// The options of every command that looks into a trace's analysis.
+struct AnalysisOptions: ParsableArguments {
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    var trace: String
+    @Option(help: ArgumentHelp("Keep the analysis in this file, not in the cache.", valueName: "file"))
+    var db: String?
+    @Option(
+        help: ArgumentHelp("Symbols: a System.map, or an ELF file with a symbol table. Repeatable.", valueName: "file"))
+    var symbols: [String] = []
+    @Flag(help: "Load every event, not only sums.")
+    var events = false
+    @Option(
+        help: ArgumentHelp("Where an image is that the trace does not hold.", valueName: "role=file"),
+        transform: { try ImageArgument($0) })
+    var image: [ImageArgument] = []
+
+    var request: AnalysisRequest {
+        AnalysisRequest(trace: trace, db: db, symbols: symbols, events: events, images: ImageFiles(image))
+    }
+}
+
+/// Which analysis is wanted.
+struct AnalysisRequest {
+    /// What a symbol file may have.
+    private static let largestSymbols: UInt64 = 2 << 30
+
+    var trace: String
+    var db: String?
+    var symbols: [String] = []
+    var events = false
+    var images = ImageFiles([])
+
+    /// The analysis of the trace, made now if it was not before.
+    func store() throws -> AnalysisStore {
+        let reader = try OpenTrace.reader(trace)
+        guard reader.manifest.detail != .inputs else {
+            throw CommandError.trace(
+                path: trace,
+                .unusable("the trace holds no events; replay it with --record FILE --detail events to have them"))
+        }
+        let files = try symbolFiles()
+        let identity = try StoreIdentity(path: trace, reader, symbolFiles: files)
+        do {
+            return try AnalysisStore.open(identity, named: db, withEvents: events) {
+                try TraceAnalysis(reader, symbolFiles: files, makeReplay: replayMaker(reader))
+            }
+        } catch let error as TraceError {
+            throw CommandError.trace(path: trace, error)
+        }
+    }
+
+    /// Builds replays of the trace that do not verify.
+    func replayMaker() throws -> () throws(TraceError) -> Replay { try replayMaker(OpenTrace.reader(trace)) }
+
+    private func replayMaker(_ reader: TraceReader) -> () throws(TraceError) -> Replay {
+        let images = images
+        return { () throws(TraceError) in
+            var options = Replay.Options()
+            options.verifies = false
+            return try Replay(
+                reader, options, file: { image throws(TraceError) in try images.bytes(image) },
+                disk: { image throws(TraceError) in try images.disk(image) })
+        }
+    }
+
+    private func symbolFiles() throws -> [SymbolFile] {
+        try symbols.map { path in
+            let file = try FileDescriptor.reading(path)
+            defer { file.close() }
+            return try SymbolFile(file.readAll(path, limit: Self.largestSymbols), path: path)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+import Foundation
+import Testing
+
+/// The commands that look into a trace, and what they say to bad input.
+struct AnalyzeCommandTests {
+    private let folder: TemporaryFolder
+    private let trace: String
+
+    init() throws {
+        folder = try TemporaryFolder()
+        trace = folder.path + "/t.tline"
+        let run = try CommandRun(["record", "-o", trace, "--stdin", "none"])
+        #expect(run.code == 0, "\(run.errors)")
+    }
+
+    private func run(_ arguments: [String]) throws -> CommandRun {
+        try CommandRun(arguments + ["--db", folder.path + "/db.sqlite"])
+    }
+
+    @Test func tablesAreShown() throws {
+        for by in ["site", "symbol", "instruction", "operand", "device", "process", "pid", "ring", "phase"] {
+            let text = try run(["analyze", trace, "--by", by])
+            #expect(text.code == 0, "\(text.errors)")
+            #expect(text.output.contains("samples%"))
+            let json = try run(["analyze", trace, "--by", by, "--json"])
+            let object = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
+            #expect((object?["rows"] as? [Any])?.isEmpty == false, "\(by)")
+        }
+        let devices = try run(["analyze", trace, "--filter", "device=UART", "--by", "device"])
+        #expect(devices.output.contains("line status"))
+        let code = try run(["analyze", trace, "--filter", "kind=cpuid", "--top", "1", "--disassemble"])
+        #expect(code.output.contains("cpuid\n"))
+        let part = try run(["analyze", trace, "--by", "ring", "--between", "50%", "100%"])
+        #expect(part.code == 0, "\(part.errors)")
+    }
+
+    @Test func aTraceIsLikeItself() throws {
+        let cache = folder.path + "/cache"
+        let base = folder.path + "/base.json"
+        #expect(try CommandRun(shell: "mkdir \(cache)").code == 0)
+        func command(_ line: String) throws -> CommandRun {
+            try CommandRun(shell: "XDG_CACHE_HOME=\(cache) \(CommandRun.executable.path) \(line)")
+        }
+        let same = try command("diff \(trace) \(trace) --threshold samples=0 --threshold new=0")
+        #expect(same.code == 0, "\(same.errors)")
+        #expect(same.output.isEmpty)
+        #expect(try command("analyze \(trace) --summary \(base)").code == 0)
+        #expect(try command("diff \(base) \(trace) --json").code == 0)
+        // Another guest is another matter.
+        let other = folder.path + "/other.tline"
+        #expect(try command("record -o \(other) --stdin none --max-instructions 100000 2>/dev/null").code != 0)
+        let junit = folder.path + "/junit.xml"
+        let different = try command("diff \(base) \(other) --threshold samples=1 --junit \(junit)")
+        #expect(different.code == 30, "\(different.errors)")
+        #expect(different.errors.contains("more than 1.00%"))
+        #expect(try String(contentsOfFile: junit, encoding: .utf8).contains("failures=\"1\""))
+    }
+
+    @Test func storesAreAsked() throws {
+        let json = try run(["sql", trace, "SELECT count(*) AS n FROM site", "--json"])
+        #expect(json.code == 0, "\(json.errors)")
+        let rows = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [[String: Int]]
+        #expect(rows?.first?["n"] ?? 0 > 10)
+        #expect(try run(["sql", trace, "SELECT 'a,b' AS x, NULL AS y", "--csv"]).output == "x,y\r\n\"a,b\",\r\n")
+    }
+
+    @Test(arguments: [
+        (["sql", "T", "SELEC"], "SQL: near \"SELEC\": syntax error"),
+        (["sql", "T", "DELETE FROM site"], "the statement would change the store"),
+        (["analyze", "T", "--filter", "colour=red"], "the filter's column 1: colour is no key"),
+        (["analyze", "T", "--filter", "kind=cpuid ring=four"], "the filter's column 17: expected a number"),
+        (["analyze", "T", "--site", "0x1"], "no event of the trace is at 0x1"),
+        (["analyze", "T", "--between", "5%"], "--between takes two positions"),
+        (["analyze", "T", "--between", "60%", "40%"], "before its beginning"),
+        (["analyze", "T", "--symbols", "/nonexistent/map"], "cannot read /nonexistent/map"),
+        (["analyze", "T", "--symbols", "T"], "is no symbol; expected an address"),
+        (["analyze", "/nonexistent/t.tline"], "cannot read /nonexistent/t.tline"),
+        (["export", "T", "--format", "folded", "-o", "/nonexistent/out"], "cannot write /nonexistent/out"),
+        (["export", "T", "--format", "sqlite"], "--format sqlite needs -o"),
+        (["export", "T", "--format", "sqlite", "-o", "/nonexistent/out"], "cannot write /nonexistent/out"),
+        (["export", "T", "--format", "paper"], "paper"),
+    ])
+    func badInputIsOneSentence(arguments: [String], sentence: String) throws {
+        let run = try run(arguments.map { $0 == "T" ? trace : $0 })
+        #expect(run.code == 2, "\(arguments): \(run.errors)")
+        #expect(run.errors.contains(sentence), "\(run.errors)")
+        #expect(run.errors.split(separator: "\n").count == 1, "\(run.errors)")
+        #expect(run.output.isEmpty)
+    }
+
+    @Test func storesThatDoNotFitAreRefused() throws {
+        #expect(try run(["analyze", trace]).code == 0)
+        let changed = try CommandRun(["record", "-o", trace, "--stdin", "none", "--max-instructions", "50000"])
+        #expect(changed.code != 0)
+        let stale = try run(["analyze", trace])
+        #expect(stale.code == 2)
+        #expect(stale.errors.contains("was made from another trace, or from this one before it changed"))
+        let file = try folder.file("text", Array("no database".utf8))
+        let other = try CommandRun(["analyze", trace, "--db", file])
+        #expect(other.errors == "trapline: \(file) is no analysis store\n")
+        #expect(try CommandRun(["analyze", trace, "--db", "/nonexistent/db"]).code == 2)
+        #expect(try CommandRun(["diff", file, trace]).errors.contains("not a trace"))
+    }
+
+    @Test func aTraceOfInputsHasNothingToAnalyze() throws {
+        let inputs = folder.path + "/inputs.tline"
+        #expect(try CommandRun(["record", "-o", inputs, "--stdin", "none", "--detail", "inputs"]).code == 0)
+        let run = try run(["analyze", inputs])
+        #expect(run.code == 2)
+        #expect(run.errors.contains("the trace holds no events; replay it with --record FILE --detail events"))
+    }
+}
