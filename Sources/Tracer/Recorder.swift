@@ -72,7 +72,8 @@ package final class Recorder: EventSink {
         checkpointPages = tracker.addConsumer()
         for (_, disk) in disks { disk.onPending = { [unowned self] in writeDisks() } }
         if options.detail != .inputs {
-            machine.processor.attach(self, watching: options.detail == .paging ? .paging : [], keepingWatch: shared != nil)
+            machine.processor.attach(
+                self, watching: options.detail == .paging ? .paging : [], keepingWatch: shared != nil)
         }
         begin()
     }
@@ -254,7 +255,8 @@ package final class Recorder: EventSink {
         writePages()
         let record = CheckpointRecord(
             progress: progress, isFull: full, pages: pages, contents: contents, state: machine.snapshotWithoutRAM(),
-            watch: options.detail == .paging ? machine.processor.watchState : nil)
+            watch: options.detail == .paging ? machine.processor.watchState : nil,
+            transfer: isWithoutEvents ? nil : machine.processor.leftTransfer)
         writer.append(CheckpointRecord.block(record, number: checkpoints, epoch: epoch))
         checkpoints += 1
     }
