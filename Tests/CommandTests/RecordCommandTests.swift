@@ -221,6 +221,44 @@ struct RecordCommandTests {
         line.utf8.reduce(0) { $0 << 4 | (Int($1) - 0x41) } << 16
     }
 
+    /// The parts of a flight recorder that was killed become one trace when it is first read, but not before.
+    @Test func aKilledFlightRecorderReplays() throws {
+        let trace = folder.path + "/t.tline"
+        let image = try folder.file("loop.img", Self.loop)
+        for seconds in [0.05, 0.4, 0.8, 1.2] {
+            let process = Process()
+            process.executableURL = CommandRun.executable
+            process.arguments = [
+                "record", "-o", trace, "--kernel", image, "--memory", "16", "--stdin", "none", "--digest-every",
+                "1000000", "--keep-last", "3",
+            ]
+            process.standardError = FileHandle.nullDevice
+            try process.run()
+            Thread.sleep(forTimeInterval: seconds)
+            if seconds > 1 {
+                let early = try CommandRun(["info", trace])
+                #expect(early.code == 2 && early.errors.contains("still being recorded"), "\(early.errors)")
+            }
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+            let info = try CommandRun(["info", trace, "--json"])
+            guard info.code == 0 else {
+                #expect(info.code == 2 && info.errors.split(separator: "\n").count == 1, "\(info.errors)")
+                #expect(seconds < 0.4)
+                continue
+            }
+            #expect(info.errors.contains("made of what a killed recording left"), "\(info.errors)")
+            #expect(try field(info.output, "complete") as? Bool == false)
+            if seconds > 1 { #expect(try field(info.output, "start") as? Int ?? 0 > 0) }
+            let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+            #expect(files.sorted() == ["loop.img", "t.tline"])
+            for from in ["0%", "50%"] {
+                let replay = try CommandRun(["replay", trace, "--quiet", "--from", from])
+                #expect(replay.code == 0 && replay.errors.contains("incomplete"), "\(replay.errors)")
+            }
+        }
+    }
+
     @Test func aSignalClosesTheTrace() throws {
         let trace = folder.path + "/t.tline"
         let image = try folder.file("loop.img", Self.loop)
