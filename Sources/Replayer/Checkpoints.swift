@@ -21,70 +21,35 @@ struct CheckpointLoader {
     func restore(
         _ number: Int, on machine: Machine
     ) throws(TraceError) -> (frames: [UInt8], descriptors: [Range<UInt64>])? {
-        let epoch = checkpoints[number].entry.header.epoch
-        var contents: [UInt32: UInt32] = [:]
-        var isFromZero = false
-        var state: [UInt8] = []
-        var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
-        for index in 0...number where checkpoints[index].entry.header.epoch == epoch {
-            let wanted: Set<UInt8>? = index == number ? nil : [1, 2, 3]
-            var block = try reader.load(checkpoints[index].entry, wanted: wanted)
-            if index != number { block.columns.append((4, [])) }
-            let record = try CheckpointRecord.record(block)
-            if record.isFull {
-                contents = [:]
-                isFromZero = true
-            }
-            for (page, content) in zip(record.pages, record.contents) { contents[page] = content }
-            state = record.state
-            watch = record.watch
+        let chosen = checkpoints[number]
+        let pages = Int(machine.configuration.memorySize / 4096)
+        var contents = [UInt32](repeating: PageRestore.asBooted, count: pages)
+        let earlier = checkpoints[..<number].filter { $0.entry.header.epoch == chosen.entry.header.epoch }
+        // What was before a full one does not matter.
+        let first = chosen.record.isFull ? earlier.count : earlier.lastIndex { $0.record.isFull } ?? 0
+        for checkpoint in earlier[first...] {
+            var block = try reader.load(checkpoint.entry, wanted: [1, 2, 3])
+            block.columns.append((4, []))
+            try Self.apply(CheckpointRecord.record(block), to: &contents)
         }
-        if isFromZero { machine.memory.clearRAM() }
-        try restorePages(contents, epoch, machine)
+        let record = try CheckpointRecord.record(reader.load(chosen.entry))
+        try Self.apply(record, to: &contents)
+        if chosen.record.isFull || first < earlier.count && earlier[first].record.isFull { machine.memory.clearRAM() }
+        try PageRestore(reader, epoch: chosen.entry.header.epoch, machine.memory).restore(contents)
         do {
-            try machine.restoreWithoutRAM(state)
+            try machine.restoreWithoutRAM(record.state)
         } catch {
             throw .unusable("the checkpoint at count \(machine.clock.count) cannot be restored: \(error)")
         }
-        return watch
+        return record.watch
     }
 
-    private func restorePages(_ contents: [UInt32: UInt32], _ epoch: UInt32, _ machine: Machine) throws(TraceError) {
-        let pageCount = UInt32(machine.configuration.memorySize / 4096)
-        let zeros = [UInt8](repeating: 0, count: 4096)
-        // In order of contents, so that each block is read once.
-        let order = contents.sorted { ($0.value, $0.key) < ($1.value, $1.key) }
-        let blocks = reader.blocks(.pages).filter { $0.header.epoch == epoch }
-        var next = 0
-        var current: (first: UInt64, bytes: [UInt8])?
-        for (page, content) in order {
-            guard page < pageCount else { throw .unusable("a checkpoint has page \(page) of \(pageCount)") }
-            if content == 0 {
-                zeros.withUnsafeBytes { machine.memory.setRAMPage(page, $0) }
-                continue
+    private static func apply(_ record: CheckpointRecord, to contents: inout [UInt32]) throws(TraceError) {
+        for (page, content) in zip(record.pages, record.contents) {
+            guard page < contents.count, content != PageRestore.asBooted else {
+                throw .unusable("a checkpoint has page \(page) of \(contents.count)")
             }
-            let number = UInt64(content - 1)
-            while current.map({ number >= $0.first + UInt64($0.bytes.count / 4096) }) ?? true {
-                while next < blocks.count, blocks[next].header.firstItem + UInt64(blocks[next].header.items) <= number {
-                    next += 1
-                }
-                guard next < blocks.count, blocks[next].header.firstItem <= number else {
-                    throw .unusable("the trace does not hold the contents of page \(page)")
-                }
-                let bytes = try reader.load(blocks[next]).column(1)
-                guard bytes.count == Int(blocks[next].header.items) * 4096 else {
-                    throw .malformed(
-                        offset: blocks[next].offset, expected: "\(blocks[next].header.items) pages",
-                        found: "\(bytes.count) bytes")
-                }
-                current = (blocks[next].header.firstItem, bytes)
-                next += 1
-            }
-            guard let current, number >= current.first else {
-                throw .unusable("the trace does not hold the contents of page \(page)")
-            }
-            let start = Int(number - current.first) * 4096
-            current.bytes[start..<start + 4096].withUnsafeBytes { machine.memory.setRAMPage(page, $0) }
+            contents[Int(page)] = content
         }
     }
 }

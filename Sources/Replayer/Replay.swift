@@ -309,6 +309,7 @@ package final class Replay {
     private func compare(_ record: DigestRecord) -> Divergence? {
         guard let tracker else { return nil }
         beforeDigest(machine, record)
+        tracker.update()
         changedPages.formUnion(tracker.take(changes))
         let summary = machine.stateSummary()
         verifier?.finish(expecting: record.progress.events, at: record.progress.position)

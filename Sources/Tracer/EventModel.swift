@@ -42,15 +42,16 @@ enum ValueModel: UInt8 {
 
 /// What of an event a trace keeps.
 extension EventRecord {
-    /// Flags above are for sinks in memory: no trace holds them, and none is compared.
-    package static let keptFlags = EventFlags.hasPayload
+    /// `EventFlags.hasPayload`, as a constant. All other flags are for sinks in memory: no trace holds them, and none is
+    /// compared.
+    package static var keptFlags: UInt8 { 1 << 0 }
 
     /// Kind, ring, size, flags and detail in one word, without what is not kept: kind in the lowest byte, flags in bits
     /// 24 to 31, detail above.
     @inline(__always) static func tail(_ record: UnsafePointer<EventRecord>) -> UInt64 {
         (UnsafeRawPointer(record) + 32).load(as: UInt64.self) & tailMask
     }
-    private static let tailMask = ~(UInt64(~keptFlags) << 24)
+    private static var tailMask: UInt64 { ~(UInt64(~keptFlags) << 24) }
 
     /// Sets what `tail` gives.
     @inline(__always) static func setTail(_ record: UnsafeMutablePointer<EventRecord>, _ key: UInt32, _ detail: UInt32)

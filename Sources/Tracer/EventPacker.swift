@@ -51,6 +51,7 @@ struct EventPacker {
     /// Begins behind event `events` with an empty buffer.
     init(_ buffer: UnsafeMutablePointer<EventRecord>, events: UInt64) {
         precondition(MemoryLayout<EventRecord>.offset(of: \.kind) == 32 && MemoryLayout<EventRecord>.stride == 40)
+        precondition(EventRecord.keptFlags == EventFlags.hasPayload)
         self.buffer = buffer
         self.events = events
     }

@@ -8,7 +8,7 @@ package final class Recorder: EventSink {
     package struct Options {
         package var detail = TraceDetail.events
         package var digestEvery: UInt64 = 100_000_000
-        package var checkpointEvery: UInt64 = 250_000_000
+        package var checkpointEvery: UInt64 = 100_000_000
         package var keepLast: UInt64?
 
         package init() {}
@@ -16,7 +16,8 @@ package final class Recorder: EventSink {
 
     /// Seconds of host time after which what happened is in the file.
     private static let syncInterval = 0.5
-    private static let checkpointLevel: Int32 = 1
+    /// For what is large: pages, and boot images, which are compressed already.
+    private static let bulkLevel: Int32 = 1
 
     private unowned let machine: Machine
     private let options: Options
@@ -106,7 +107,7 @@ package final class Recorder: EventSink {
             writer.append(
                 ImageBlock.block(
                     image: number, pieces: [(UInt64(start), contents.bytes[start..<end])], asDigests: false,
-                    count: position.count, epoch: epoch))
+                    count: position.count, epoch: epoch), level: Self.bulkLevel)
             start = end
         }
     }
@@ -169,8 +170,12 @@ package final class Recorder: EventSink {
         let count = machine.clock.count
         guard count > 0, count != lastReached else { return }
         lastReached = count
-        if count % options.digestEvery == 0 { takeDigest() }
-        if count % options.checkpointEvery == 0 {
+        let isDigestDue = count % options.digestEvery == 0
+        let isCheckpointDue = count % options.checkpointEvery == 0
+        guard isDigestDue || isCheckpointDue else { return }
+        tracker.update()
+        if isDigestDue { takeDigest() }
+        if isCheckpointDue {
             if let keepLast = options.keepLast, count - epochStart >= max(keepLast, options.checkpointEvery) {
                 rotate()
             } else {
@@ -241,8 +246,9 @@ package final class Recorder: EventSink {
         var contents: [UInt32] = []
         contents.reserveCapacity(pages.count)
         for page in pages {
-            let isZero = tracker.hashes[Int(page)] == StateTracker.zeroHash
-            contents.append(isZero ? 0 : pageStore.content(machine.memory.ramPage(page)))
+            contents.append(
+                tracker.isZero(page)
+                    ? 0 : pageStore.content(machine.memory.ramPage(page), hash: tracker.contentHash(page)))
             if pageStore.isFull { writePages() }
         }
         writePages()
@@ -255,7 +261,7 @@ package final class Recorder: EventSink {
 
     private func writePages() {
         if let block = pageStore.takeBlock(count: machine.clock.count, epoch: epoch) {
-            writer.append(block, level: Self.checkpointLevel)
+            writer.append(block, level: Self.bulkLevel)
         }
     }
 

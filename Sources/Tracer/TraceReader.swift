@@ -145,6 +145,9 @@ package final class TraceReader {
         try file.block(entry, decompressor, wanted: wanted)
     }
 
+    /// The same for another thread, with a decompressor of its own.
+    func load(_ entry: IndexEntry, _ own: BlockDecompressor) throws(TraceError) -> Block { try file.block(entry, own) }
+
     /// The stored bytes of a block's columns, checked.
     package func payload(_ entry: IndexEntry) throws(TraceError) -> [UInt8] { try file.payload(entry) }
 

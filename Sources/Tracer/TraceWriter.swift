@@ -24,8 +24,8 @@ package final class TraceWriter: @unchecked Sendable {
     private let encoder: EventEncoder
     /// Belongs to the guest's thread.
     private var packer: EventPacker
-    private var thread = pthread_t()
-    private var isRunning = false
+    /// Until `finish`.
+    private var thread: HostThread?
 
     // Under `mutex`: everything that both threads touch.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
@@ -47,11 +47,12 @@ package final class TraceWriter: @unchecked Sendable {
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(wakeUp, nil)
         pthread_cond_init(room, nil)
-        start()
+        // The thread holds the object until it ends.
+        thread = HostThread { self.work() }
     }
 
     deinit {
-        precondition(!isRunning, "a trace writer must be finished")
+        precondition(thread == nil, "a trace writer must be finished")
         pthread_mutex_destroy(mutex)
         pthread_cond_destroy(wakeUp)
         pthread_cond_destroy(room)
@@ -60,25 +61,6 @@ package final class TraceWriter: @unchecked Sendable {
         room.deallocate()
         for buffer in buffers { buffer.deallocate() }
         packer.buffer.deallocate()
-    }
-
-    /// The thread holds the object until it ends. Signals stay with the thread that runs the guest.
-    private func start() {
-        isRunning = true
-        var all = sigset_t()
-        var old = sigset_t()
-        sigfillset(&all)
-        pthread_sigmask(SIG_BLOCK, &all, &old)
-        let context = Unmanaged.passRetained(self).toOpaque()
-        let result = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { return nil }
-                Unmanaged<TraceWriter>.fromOpaque(argument).takeRetainedValue().work()
-                return nil
-            }, context)
-        pthread_sigmask(SIG_SETMASK, &old, nil)
-        precondition(result == 0, "no thread can be started")
     }
 
     // MARK: For the guest's thread
@@ -119,11 +101,11 @@ package final class TraceWriter: @unchecked Sendable {
 
     /// Ends the thread when all is written. Nothing may be appended after it.
     package func finish(complete: Bool) throws(TraceError) -> TraceStatistics {
-        if isRunning {
+        if let thread {
             handOverRest()
             submit(.finish, bytes: 0)
-            pthread_join(thread, nil)
-            isRunning = false
+            thread.join()
+            self.thread = nil
         }
         if let error { throw error }
         if complete { try file.finish() }

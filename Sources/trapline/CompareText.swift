@@ -159,6 +159,7 @@ struct CompareText {
             ("applicable", .bool(entry.notApplicable == nil)),
             ("hypothetical", .bool(!entry.hypothetical.isEmpty)),
             ("cycles_added", .cycles(entry.cyclesAdded)),
+            ("cycles", .cycles(entry.cycles)),
             ("ratio_to_native", .ratio(entry.ratio)),
             ("estimated_share", .number(entry.estimatedShare)),
             ("world_switches", count(entry.tally.worldSwitches)),

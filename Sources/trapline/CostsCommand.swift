@@ -7,8 +7,8 @@ struct CostsCommand: ParsableCommand {
         commandName: "costs",
         abstract: "Show a cost table: every number with its range and source.",
         discussion: """
-            Without a name it lists the tables. With --json a table is written as the file that --costs reads, so it can \
-            be the beginning of one of your own.
+            Without a name it lists the tables. With --json a table is written as the file that --costs reads, so it \
+            can be the beginning of one of your own.
             """)
 
     @Argument(help: ArgumentHelp("\(CostTables.help).", valueName: "name|file"))

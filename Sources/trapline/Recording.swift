@@ -16,7 +16,7 @@ struct RecordOptions: ParsableArguments {
         help: ArgumentHelp("Counts between two state digests, at most 100 million.", valueName: "n"))
     var digestEvery: UInt64 = 100_000_000
     @Option(help: ArgumentHelp("Counts between two checkpoints.", valueName: "n"))
-    var checkpointEvery: UInt64 = 250_000_000
+    var checkpointEvery: UInt64 = 100_000_000
 
     mutating func validate() throws {
         guard (1...100_000_000).contains(digestEvery) else {

@@ -4,7 +4,7 @@
 #define WARM_UP 1
 #define OPERATIONS 7
 #include "primitive.inc"
-#define CHILD_TABLE SCRATCH_TABLES
+#define CHILD_TABLE SCRATCH_TABLE
 #define CHILD_PAGES 256
 prepare:
     movl $0, parent

@@ -1,18 +1,4 @@
-// The kernel writes the value that it has to a present page-table entry that was used.
-// Operations: 1000
-#include "primitive.inc"
-prepare:
-    xorl %eax, %eax
-    movl $1, %ecx
-    movl $P + RW + US, %edx
-    call map_pages
-    incl AREA                           // sets its accessed and dirty bits
-finished:
-    ret
-operations:
-    mov AREA_TABLES, XAX
-    movl $AREA_TABLES, %edi
-1:  mov XAX, (XDI)
-    decl %ebx
-    jnz 1b
-    ret
+// The kernel writes the value that they have to present page-table entries that were used.
+// Operations: 500
+#define NEW_ENTRY FRAMES + P + RW + US + 0x60   /* as the CPU left it: accessed and dirty */
+#include "pte.inc"

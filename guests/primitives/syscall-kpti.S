@@ -12,7 +12,7 @@ prepare:
     movl $((CS32_3 - 3) << 16) + CS64, %edx
     wrmsr
     movl $LSTAR, %ecx
-    movl $system_call + 0x80000000, %eax
+    movl $system_call + HIGH, %eax
     movl $0xffffffff, %edx
     wrmsr
     movl $FMASK, %ecx
@@ -25,12 +25,12 @@ system_call:
     swapgs
     movl $ROOT, %eax
     mov %rax, %cr3
-    movl $OTHER_ROOT, %eax
+    movl $USER_ROOT, %eax
     mov %rax, %cr3
     swapgs
     sysretq
 operations:
-    movl $OTHER_ROOT, %eax
+    movl $USER_ROOT, %eax
     mov %rax, %cr3
     movl $user, %eax
     call call_ring3

@@ -12,7 +12,7 @@ prepare:
     movl $((CS32_3 - 3) << 16) + CS64, %edx
     wrmsr
     movl $LSTAR, %ecx
-    movl $system_call + 0x80000000, %eax
+    movl $system_call + HIGH, %eax
     movl $0xffffffff, %edx
     wrmsr
     movl $FMASK, %ecx

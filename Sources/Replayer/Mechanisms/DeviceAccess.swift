@@ -80,6 +80,12 @@ package final class DeviceAccess {
         }
     }
 
+    /// The paths of accesses to registers, each of which takes one; nil if some devices are the guest's own.
+    var accessPaths: [PathID]? {
+        guard !ways.contains(.direct) else { return nil }
+        return DeviceWay.allCases.compactMap { sets[$0] }.flatMap { [$0.port, $0.mmio].compactMap { $0 } }
+    }
+
     /// Charges an access to a register of a device.
     func access(_ event: ModelEvent, isDoorbell: Bool) {
         let way = ways[DeviceGroup.allCases.firstIndex(of: DeviceGroup.of(event)) ?? 0]

@@ -44,6 +44,7 @@ class HardwareVirtualization: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: exit + [.userModel: 1], entryTally: .worldSwitch,
             notification: exit, notificationTally: .worldSwitch)
+        verifyAccesses([platform, localAPIC], devices)
     }
 
     override func accessedMSR(_ event: ModelEvent) {

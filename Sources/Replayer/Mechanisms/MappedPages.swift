@@ -39,7 +39,7 @@ package final class MappedPages {
     func written(_ event: ModelEvent) {
         let tables = strategy.context.tables
         let table = tables.table(at: event.operand)
-        guard table != GuestTables.none else { return }
+        guard table != GuestTables.none, strategy.context.isTableInUse else { return }
         // Accessed and dirty bits alone change no mapping.
         let differs = (strategy.context.oldEntry ^ event.value) & ~0x60
         guard strategy.context.oldEntry & 1 != 0, differs != 0 else { return }

@@ -60,7 +60,7 @@ package struct Padding {
 
     /// Charges the padding that `event`'s instruction runs through.
     func charge(_ event: ModelEvent) {
-        guard covers(event) else { return }
+        guard covers(event), event.kind != .pageTableWrite || strategy.context.isTableInUse else { return }
         let bytes =
             event.kind == .pageTableWrite
             ? Afterburner.pageTableBytes : Afterburner.bytes(event.kind, isLong: event.isLong)

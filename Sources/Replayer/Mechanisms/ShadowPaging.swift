@@ -60,6 +60,7 @@ package final class ShadowPaging {
         context = strategy.context
         tables = strategy.context.tables
         audits = strategy.setting.options.audits
+        strategy.verify([paths.entryMade], "shadow entries") { [unowned self] _ in entriesMade }
     }
 
     deinit {
@@ -130,10 +131,10 @@ package final class ShadowPaging {
             missing += 1
         }
         guard missing > 0 || isReadOnly else { return }
+        entriesMade += missing
         if strategy.has(.hiddenFaultUncharged), missing > 1 { return }
         strategy.charge(missing > 0 ? paths.hiddenFault : paths.dirtyFault, event)
         if missing > 0 { strategy.charge(paths.entryMade, event, times: missing) }
-        entriesMade += missing
     }
 
     private func setWritable(_ table: UInt32, _ slot: Int) {

@@ -38,6 +38,8 @@ package final class GuestContext {
     package fileprivate(set) var walk: GuestTables.Walk?
     /// Of a page-table write: the entry before it.
     package fileprivate(set) var oldEntry: UInt64 = 0
+    /// Of a page-table write: whether the table is in use, rather than a frame that once was one.
+    package fileprivate(set) var isTableInUse = false
 
     package var isPAE: Bool { cr4 & CR4.pae != 0 }
 
@@ -175,6 +177,7 @@ package final class FrontEnd {
                 pageShift: UInt64(event.size))
         case .pageTableWrite:
             let table = context.tables.table(at: event.operand)
+            context.isTableInUse = table != GuestTables.none && context.tables.isInUse(table, cr3: context.cr3)
             context.oldEntry =
                 table == GuestTables.none
                 ? 0 : context.tables.entry(table, context.tables.slot(of: event.operand, in: table))

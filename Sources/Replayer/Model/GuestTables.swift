@@ -13,7 +13,13 @@ package final class GuestTables {
         package var level: UInt32
         /// 4 or 8.
         package var entryBytes: Int
-        package var isLive: Bool
+        /// A walk came through it, and since then neither was the entry that leads to it changed, nor was a root rebuilt.
+        /// Kernels free tables without a word; a frame that is no longer reached is only memory.
+        package var isLinked: Bool
+        /// Stores since the last walk.
+        fileprivate var stores: UInt16 = 0
+        /// Entries that are present.
+        package var present: UInt16 = 0
 
         /// log2 of the bytes that one entry translates.
         package var shift: UInt64 { 12 + (entryBytes == 4 ? 10 : 9) * UInt64(level - 1) }
@@ -48,7 +54,7 @@ package final class GuestTables {
         package var leaf: (table: UInt32, slot: Int) { self[depth - 1] }
     }
 
-    private var tables = GrowingBuffer(Table(frame: 0, level: 0, entryBytes: 8, isLive: false))
+    private var tables = GrowingBuffer(Table(frame: 0, level: 0, entryBytes: 8, isLinked: false))
     /// Contents, `mostEntries` for each table.
     private var entries = GrowingBuffer<UInt64>(0)
     /// By frame of RAM: the table's number, or `none`.
@@ -87,7 +93,7 @@ package final class GuestTables {
         let known = table(at: frame)
         if known != Self.none { end(frame) }
         let table = Table(
-            frame: frame, level: level, entryBytes: entryBytes, isLive: true)
+            frame: frame, level: level, entryBytes: entryBytes, isLinked: false)
         let number: UInt32
         if let reused = free.popLast() {
             number = reused
@@ -106,7 +112,7 @@ package final class GuestTables {
     func end(_ frame: UInt64) {
         let number = table(at: frame)
         guard number != Self.none else { return }
-        tables.base[Int(number)].isLive = false
+        tables.base[Int(number)].isLinked = false
         byFrame[Int(frame >> 12)] = Self.none
         free.append(number)
     }
@@ -130,7 +136,32 @@ package final class GuestTables {
     }
 
     private func set(_ table: UInt32, _ slot: Int, _ value: UInt64) {
-        entries[Int(table) * Self.mostEntries + slot] = value
+        let index = Int(table) * Self.mostEntries + slot
+        let place = tables.base + Int(table)
+        let old = entries[index]
+        entries[index] = value
+        place.pointee.present = place.pointee.present &- UInt16(old & 1) &+ UInt16(value & 1)
+        place.pointee.stores = min(place.pointee.stores, .max - 1) + 1
+        if place.pointee.level > 1, old & 1 != 0, (old ^ value) & (Self.addressMask | 1) != 0 {
+            let child = self.table(at: old & Self.addressMask)
+            if child != Self.none { tables.base[Int(child)].isLinked = false }
+        }
+    }
+
+    /// Stores without a walk after which a root that is not the present one is taken to be rebuilt for something else.
+    private static let mostRootStores: UInt16 = 16
+
+    /// Whether a store to `table` is one to a page table that is in use, while the root is the one in `cr3`.
+    func isInUse(_ table: UInt32, cr3: UInt64) -> Bool {
+        let found = tables[Int(table)]
+        guard found.isLinked else { return false }
+        let isRoot = found.level > (found.entryBytes == 4 ? 1 : 2)
+        return !isRoot || found.stores < Self.mostRootStores || found.frame == cr3 & Self.addressMask
+    }
+
+    private func reach(_ table: UInt32) {
+        tables.base[Int(table)].isLinked = true
+        tables.base[Int(table)].stores = 0
     }
 
     // MARK: Walks
@@ -144,6 +175,7 @@ package final class GuestTables {
             guard number != Self.none else { return nil }
             let slot = Int((cr3 & 0xfe0) / 8) + Int((linear >> 30) & 3)
             walk.append(number, slot)
+            reach(number)
             number = table(at: entry(number, slot) & Self.addressMask)
         }
         var level: UInt32 = isLong ? 4 : 2
@@ -155,6 +187,7 @@ package final class GuestTables {
             let mask: UInt64 = table.entryBytes == 4 ? 1023 : 511
             let slot = Int((linear >> table.shift) & mask)
             walk.append(number, slot)
+            reach(number)
             let entry = entry(number, slot)
             if table.level == 1 || table.shift == pageShift { return walk }
             guard entry & 1 != 0 else { return nil }

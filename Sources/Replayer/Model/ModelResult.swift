@@ -13,6 +13,9 @@ package struct ModelResult {
         /// What it charges less what that replaces, outside boot and delay loops.
         package let added: PrimitiveCounts
         package let cyclesAdded: CostRange
+        /// Native cycles and added, both under the same values of the table; the sum of the two ranges is wider, since
+        /// what is replaced is in both.
+        package let cycles: CostRange
         /// (Native cycles + added) / native cycles, both under the same values of the table.
         package let ratio: CostRange
         /// 0 to 1.
@@ -111,6 +114,7 @@ extension ModelResult.Entry {
         }
         added = sum { _ in true }
         cyclesAdded = added.cycles(costs)
+        cycles = (native + added).cycles(costs)
         ratio = Self.ratio(of: added, to: native, costs)
         estimatedShare = added.estimatedShare(costs)
         tally = ledger.tally(in: .kernel)

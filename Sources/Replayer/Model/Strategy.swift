@@ -113,6 +113,12 @@ package class Strategy {
         checks.append(Check(paths: paths, what: what, expected: expected))
     }
 
+    /// Each access to a register took one of `paths` or of the devices'.
+    package final func verifyAccesses(_ paths: [PathID?], _ devices: DeviceAccess?) {
+        guard let others = devices?.accessPaths else { return }
+        verify(paths.compactMap { $0 } + others, count: [.portIn, .portOut, .mmioRead, .mmioWrite], in: .all)
+    }
+
     /// Holds what was charged against what was counted.
     package final func crossCheck(_ counts: IndependentCounts, at count: UInt64) {
         for check in checks {

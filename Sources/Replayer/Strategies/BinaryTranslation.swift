@@ -100,6 +100,7 @@ final class BinaryTranslation: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: callout, entryTally: .none, notification: callout,
             notificationTally: .worldSwitch)
+        verifyAccesses([platform, localAPIC], devices)
         shadow = ShadowPaging(
             self,
             ShadowPaging.Paths(

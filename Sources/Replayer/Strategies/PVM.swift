@@ -96,6 +96,7 @@ final class PVM: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: exit + [.decode: 1, .userModel: 1], entryTally: .worldSwitch,
             notification: exit, notificationTally: .hypercall)
+        verifyAccesses([platform, localAPIC], devices)
         shadow = ShadowPaging(
             self,
             ShadowPaging.Paths(

@@ -109,6 +109,7 @@ final class TrapAndEmulate: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: trap, entryTally: .worldSwitch, notification: trap,
             notificationTally: .worldSwitch)
+        verifyAccesses([platform, localAPIC], devices)
         shadow = ShadowPaging(
             self,
             ShadowPaging.Paths(

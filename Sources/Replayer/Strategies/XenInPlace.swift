@@ -24,9 +24,9 @@ final class XenInPlace: Strategy {
     private var flag: VirtualInterruptFlag?
     private var devices: DeviceAccess?
     private var batch: UpdateBatch?
-    private var pinned: Set<UInt64> = []
-    private var entry32, entry64, directGate, wedgeReturn, exit64, switchSpace, deliverAtEnable, pin, unpin: PathID?
-    private var validate, invalidate, hardwareMSR, controllerCall, lineChange, localAPIC, fault32, fault64: PathID?
+    private var tables: PinnedTables?
+    private var entry32, entry64, directGate, wedgeReturn, exit64, switchSpace, deliverAtEnable: PathID?
+    private var invalidate, hardwareMSR, controllerCall, lineChange, localAPIC, fault32, fault64: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
@@ -117,9 +117,10 @@ final class XenInPlace: Strategy {
                 update: path(
                     "page-table write", .pageTable, "annotated: queued by the wedge",
                     [.wedgeCall: 1, .mmuUpdate: 1])))
-        pin = path("a page becomes a page table", .pageTable, "linked: pinned and validated", hypercall, .hypercall)
-        validate = path("an entry of it", .pageTable, "validated", [.validateEntry: 1])
-        unpin = path("a page stops being a page table", .pageTable, "unlinked: unpinned", hypercall, .hypercall)
+        let pin = path("a page becomes a page table", .pageTable, "linked: pinned and validated", hypercall, .hypercall)
+        let validate = path("an entry of it", .pageTable, "validated", [.validateEntry: 1])
+        let unpin = path("a page stops being a page table", .pageTable, "unlinked: unpinned", hypercall, .hypercall)
+        tables = PinnedTables(self, pin: pin, validate: validate, unpin: unpin)
         controllerCall = path(
             "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
             [.wedgeCall: 1, .wedgeDevice: 1] - NativeCosts.charges(.portIn))
@@ -189,25 +190,20 @@ final class XenInPlace: Strategy {
     override func accessedMSR(_ event: ModelEvent) { charge(hardwareMSR, event) }
     override func descriptorWritten(_ event: ModelEvent) { chargeRule(event) }
 
-    override func pageTableBegan(_ event: ModelEvent) {
-        if pinned.insert(event.operand).inserted { charge(pin, event) }
-    }
-
-    override func pageTableEntryFound(_ event: ModelEvent) {
-        if event.value & 1 != 0 { charge(validate, event) }
-    }
-
     override func pageTableEnded(_ event: ModelEvent) {
         batch?.flush(event)
-        if pinned.remove(event.operand) != nil { charge(unpin, event) }
+        tables?.ended(event)
     }
 
-    override func pageTableWritten(_ event: ModelEvent) { batch?.add(event) }
+    override func pageTableWritten(_ event: ModelEvent) {
+        if tables?.written(event) == true { batch?.add(event) }
+    }
 
     override func tlbFilled(_ event: ModelEvent) {
         guard let batch else { return }
         if !batch.isEmpty, !has(.flushLostBeforeUse) { batch.flush(event) }
         if setting.options.audits { batch.audit(event) }
+        tables?.walked(event)
     }
 
     override func accessed(_ event: ModelEvent) {

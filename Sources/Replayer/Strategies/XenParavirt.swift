@@ -13,7 +13,7 @@ final class XenParavirt: Strategy {
         [
             "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the address "
                 + "space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before they are "
-                + "walked for the first time, when they are pinned.",
+                + "walked for the first time, when they are pinned, and after they are unlinked.",
             "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, with "
                 + "a change of page tables, and each return is a hypercall.",
             "MOV to CR3 that changes nothing but the page-table-isolation bit is dropped.",
@@ -24,8 +24,8 @@ final class XenParavirt: Strategy {
     private var flag: VirtualInterruptFlag?
     private var devices: DeviceAccess?
     private var batch: UpdateBatch?
-    private var pinned: Set<UInt64> = []
-    private var bounce32, bounce64, directGate, exit64, switchSpace, dropped, upcallAtEnable, pin, unpin, validate: PathID?
+    private var tables: PinnedTables?
+    private var bounce32, bounce64, directGate, exit64, switchSpace, dropped, upcallAtEnable: PathID?
     private var invalidate, emulatedMSR, baseMSR, eventChannel, platformRead, localAPIC, localRead, fault32, fault64: PathID?
 
     required init(_ setting: Setting) {
@@ -113,9 +113,10 @@ final class XenParavirt: Strategy {
                 flush: path(
                     "page-table updates flushed", .pageTable, "hypercall mmu_update", [.hypercall: 1], .hypercall),
                 update: path("page-table write", .pageTable, "an update in a batch", [.mmuUpdate: 1])))
-        pin = path("a page becomes a page table", .pageTable, "hypercall: pinned and validated", call, .hypercall)
-        validate = path("an entry of it", .pageTable, "validated", [.validateEntry: 1])
-        unpin = path("a page stops being a page table", .pageTable, "hypercall: unpinned", call, .hypercall)
+        let pin = path("a page becomes a page table", .pageTable, "hypercall: pinned and validated", call, .hypercall)
+        let validate = path("an entry of it", .pageTable, "validated", [.validateEntry: 1])
+        let unpin = path("a page stops being a page table", .pageTable, "hypercall: unpinned", call, .hypercall)
+        tables = PinnedTables(self, pin: pin, validate: validate, unpin: unpin)
         let port = NativeCosts.charges(.portIn)
         eventChannel = path(
             "OUT to an interrupt controller or timer", .interruptController, "event-channel operation",
@@ -192,25 +193,20 @@ final class XenParavirt: Strategy {
 
     override func descriptorWritten(_ event: ModelEvent) { chargeRule(event) }
 
-    override func pageTableBegan(_ event: ModelEvent) {
-        if pinned.insert(event.operand).inserted { charge(pin, event) }
-    }
-
-    override func pageTableEntryFound(_ event: ModelEvent) {
-        if event.value & 1 != 0 { charge(validate, event) }
-    }
-
     override func pageTableEnded(_ event: ModelEvent) {
         batch?.flush(event)
-        if pinned.remove(event.operand) != nil { charge(unpin, event) }
+        tables?.ended(event)
     }
 
-    override func pageTableWritten(_ event: ModelEvent) { batch?.add(event) }
+    override func pageTableWritten(_ event: ModelEvent) {
+        if tables?.written(event) == true { batch?.add(event) }
+    }
 
     override func tlbFilled(_ event: ModelEvent) {
         guard let batch else { return }
         if !batch.isEmpty, !has(.flushLostBeforeUse) { batch.flush(event) }
         if setting.options.audits { batch.audit(event) }
+        tables?.walked(event)
     }
 
     override func accessed(_ event: ModelEvent) {

@@ -189,8 +189,8 @@ struct HostTable {
         for (primitive, part) in parts {
             set(
                 primitive, CostRange(exit.low * part, exit.typical * part, exit.high * part), .estimate,
-                "\(measured): an exit for CPUID that KVM handles is \(JSONText.decimal(exit.typical.rounded())), divided as "
-                    + "in \(cpu.nearest)\(nested)", ["KVM exit handled in the kernel"])
+                "\(measured): an exit for CPUID that KVM handles is \(JSONText.decimal(exit.typical.rounded())), "
+                    + "divided as in \(cpu.nearest)\(nested)", ["KVM exit handled in the kernel"])
         }
         if let user = measurements["KVM exit handled in user space"] {
             let range = CostRange(
