@@ -9,7 +9,7 @@ enum CostSpotTable {
             cells.append(
                 row.labels.map { TableWriter.text($0) } + [
                     "\(row.events)", cycles(row.cycles.low), cycles(row.cycles.typical), cycles(row.cycles.high),
-                    spots.cycles.typical != 0
+                    spots.cycles.typical > 0
                         ? RunResult.decimal(row.cycles.typical * 100 / spots.cycles.typical) : "",
                 ])
         }
@@ -33,7 +33,7 @@ enum CostSpotTable {
             + "in \(spots.groups) groups; without boot and delay loops\n"
     }
 
-    private static func cycles(_ number: Double) -> String { "\(Int64(number.rounded()))" }
+    private static func cycles(_ number: Double) -> String { ModelText.cycles(number) }
 
     static func json(_ spots: CostSpots, by: HotSpots.Grouping, _ strategy: String, _ costs: CostTable) -> JSON {
         let rows = spots.rows.map { row -> JSON in

@@ -36,8 +36,9 @@ package struct CostSpots {
         let columns = grouping.columns
         labels = columns.map(\.name)
         // What is charged at no site has a name of its own.
-        let names = columns.map { "CASE WHEN c.site IS NULL THEN '(no site)' ELSE \($0.sql) END" }
-            .joined(separator: ", ")
+        let names = columns.enumerated().map { number, column in
+            "CASE WHEN c.site IS NULL THEN '\(number == 0 ? "(no site)" : "")' ELSE \(column.sql) END"
+        }.joined(separator: ", ")
         let groups = columns.indices.map { "\($0 + 1)" }.joined(separator: ", ")
         let (condition, arguments) = filter.condition
         let sql = """
@@ -54,8 +55,12 @@ package struct CostSpots {
         }
         let events = try Self.events(store, columns, groups, filter)
         let rows = counts.enumerated().map { number, group in
-            (number: number, row: Row(
-                labels: group.labels, events: events[Self.key(group.labels)] ?? 0, cycles: group.counts.cycles(costs)))
+            (
+                number: number,
+                row: Row(
+                    labels: group.labels, events: events[Self.key(group.labels)] ?? 0,
+                    cycles: group.counts.cycles(costs))
+            )
         }.sorted { ($1.row.cycles.typical, $0.number) < ($0.row.cycles.typical, $1.number) }.map(\.row)
         self.rows = top.map { Array(rows.prefix($0)) } ?? rows
         cycles = total.cycles(costs)

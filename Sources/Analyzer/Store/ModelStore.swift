@@ -59,7 +59,7 @@ extension AnalysisStore {
     }
 
     /// Writes to the file beside the connection that reads it.
-    private func change(_ body: (Database) throws -> Void) throws {
+    func change(_ body: (Database) throws -> Void) throws {
         do {
             var configuration = Configuration()
             configuration.busyMode = .timeout(60)

@@ -36,6 +36,10 @@ enum StoreSchema {
         CREATE TABLE modelled (site INTEGER PRIMARY KEY, events INTEGER NOT NULL);
         CREATE TABLE cost (costs TEXT NOT NULL, strategy TEXT NOT NULL, site INTEGER, class TEXT NOT NULL,
             low REAL NOT NULL, typical REAL NOT NULL, high REAL NOT NULL);
+        CREATE TABLE stack (id INTEGER PRIMARY KEY, site INTEGER NOT NULL, process INTEGER NOT NULL,
+            count INTEGER NOT NULL, weight INTEGER NOT NULL);
+        CREATE TABLE frame (stack INTEGER NOT NULL, depth INTEGER NOT NULL, address INTEGER NOT NULL, symbol INTEGER,
+            offset INTEGER, certain INTEGER NOT NULL, PRIMARY KEY (stack, depth)) WITHOUT ROWID;
         CREATE TABLE event_run (number INTEGER PRIMARY KEY, count INTEGER NOT NULL, site INTEGER NOT NULL,
             subject INTEGER NOT NULL, value INTEGER NOT NULL, detail INTEGER NOT NULL, samples INTEGER NOT NULL,
             delta INTEGER NOT NULL);
