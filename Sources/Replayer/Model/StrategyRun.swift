@@ -37,7 +37,7 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     /// Prepares `types` for a machine that is where the run begins.
     package init(
         _ types: [Strategy.Type], on machine: Machine, devices: DevicePolicy, options: StrategyOptions,
-        mutation: Mutation? = nil
+        mutation: Mutation? = nil, divisions: RunDivisions? = nil
     ) {
         self.machine = machine
         let holder = StrategyHolder()
@@ -54,6 +54,11 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
         frontEnd.onKernel = { [unowned self] in branches.kernel = batchBranches }
+        if var divisions {
+            let ledgers = strategies.map(\.ledger)
+            frontEnd.nextDivision = divisions.first
+            frontEnd.onDivision = { count in divisions.reach(count, ledgers) }
+        }
         startThread()
     }
 
@@ -117,6 +122,8 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         isRunning = false
         let count = machine.clock.count
         frontEnd.finish(at: count)
+        // What is charged at the end is of no process.
+        for strategy in strategies { strategy.ledger.division = 0 }
         let kernel = branches.kernel ?? branches.start
         for strategy in strategies {
             strategy.branched(Int64(bitPattern: branches.end &- kernel), in: .kernel)
