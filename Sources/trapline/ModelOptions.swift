@@ -57,7 +57,8 @@ struct ModelOptions: ParsableArguments {
     func defect() throws(CommandError) -> Mutation? {
         guard let mutation else { return nil }
         guard let found = Mutation(rawValue: mutation) else {
-            throw .badCombination("there is no mutation \"\(mutation)\"")
+            let names = Mutation.allCases.map(\.rawValue).joined(separator: ", ")
+            throw .badCombination("there is no mutation \"\(mutation)\"; expected \(names)")
         }
         return found
     }

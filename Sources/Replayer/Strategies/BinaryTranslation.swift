@@ -21,7 +21,7 @@ final class BinaryTranslation: Strategy {
     private var shadow: ShadowPaging?
     private var flag: VirtualInterruptFlag?
     private var devices: DeviceAccess?
-    private var entry, switchRoot, descriptor, platform, localAPIC, heldDelivery, translate, lookup: PathID?
+    private var entry, switchRoot, descriptor, platform, localAPIC, heldDelivery, translate, lookup, delay: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
@@ -38,6 +38,7 @@ final class BinaryTranslation: Strategy {
         kernel([.iret, .farReturn], .kernelExit, byCallout, callout + [.iret: 1])
         kernel([.sysret, .sysexit], .kernelExit, byCallout, callout + [.iret: 1])
         kernel([.swapgs], .kernelExit, byCallout, callout)
+        taskPriority(byInline + ", as Adams and Agesen (2006) have it", inline)
         kernel(
             [.readControl, .writeControl, .clts, .lmsw, .readDebug, .writeDebug, .xsetbv, .monitor, .mwait, .rsm],
             .controlRegister, byCallout, callout)
@@ -100,7 +101,10 @@ final class BinaryTranslation: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: callout, entryTally: .none, notification: callout,
             notificationTally: .worldSwitch)
-        verifyAccesses([platform, localAPIC], devices)
+        delay = path(
+            "the delay port", .device, "no device answers: inline in the code cache",
+            [.inlineEmulation: 1] - NativeCosts.charges(.portIn))
+        verifyAccesses([platform, localAPIC, delay], devices)
         shadow = ShadowPaging(
             self,
             ShadowPaging.Paths(
@@ -179,7 +183,8 @@ final class BinaryTranslation: Strategy {
         switch event.deviceRole {
         case .platform: charge(platform, event)
         case .localAPIC: charge(localAPIC, event)
-        case .delay, .device: devices?.access(event, isDoorbell: false)
+        case .delay: charge(delay, event)
+        case .device: devices?.access(event, isDoorbell: false)
         case .doorbell: devices?.access(event, isDoorbell: true)
         }
     }
