@@ -56,8 +56,8 @@ package final class FrontEnd {
     package private(set) var sites: [EventSite] = [EventSite(address: 0, kind: 0, ring: 0)]
     /// Events at each site, but for those in delay loops.
     package private(set) var siteCounts: [Int64] = [0]
-    /// Whether a site was first seen before the kernel proper.
-    private var isBootSite: [Bool] = [true]
+    /// Where each site was first met.
+    package private(set) var siteFirsts: [UInt64] = [0]
     private var siteTable: [EventSite: UInt32] = [:]
     /// The site that an address, by its low bits, had last.
     private var recentSites = [UInt32](repeating: 0, count: 1 << 12)
@@ -73,6 +73,9 @@ package final class FrontEnd {
     package private(set) var kinds: [[Int64]]
     private var waitCounts: [UInt64] = [0, 0]
     private var bootCounts: UInt64 = 0
+    /// The count from which on `onDivision` wants to be called, which says the next one.
+    var nextDivision: UInt64 = .max
+    var onDivision: (_ count: UInt64) -> UInt64 = { _ in .max }
     /// Takes each event.
     private let emit: (ModelEvent) -> Void
 
@@ -152,6 +155,7 @@ package final class FrontEnd {
             if kind == .codeDecoded { bootBranches = record.value >> 16 }
             if isUpperHalf(record) { beginKernel(at: record.count) }
         }
+        if record.count >= nextDivision { nextDivision = onDivision(record.count) }
         lastCount = record.count
         let carriesState = kind != .rdtsc && kind != .rdtscp && kind != .pause
         let enabled = carriesState ? record.flags & EventFlags.interruptsEnabled != 0 : interruptsEnabled
@@ -236,7 +240,7 @@ package final class FrontEnd {
             number = UInt32(sites.count)
             sites.append(site)
             siteCounts.append(0)
-            isBootSite.append(part == .boot)
+            siteFirsts.append(record.count)
             siteTable[site] = number
         }
         recentSites[slot] = number
@@ -284,7 +288,4 @@ package final class FrontEnd {
 
     /// There was no kernel part apart from the boot.
     private(set) var isAllKernel = false
-
-    /// Whether a site counts for results: it is the kernel's or a program's, not the boot's.
-    package func isOfKernel(_ site: UInt32) -> Bool { site != 0 && (isAllKernel || !isBootSite[Int(site)]) }
 }

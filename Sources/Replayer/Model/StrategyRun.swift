@@ -34,7 +34,7 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     /// Prepares `types` for a machine that is where the run begins.
     package init(
         _ types: [Strategy.Type], on machine: Machine, devices: DevicePolicy, options: StrategyOptions,
-        mutation: Mutation? = nil
+        mutation: Mutation? = nil, divisions: RunDivisions? = nil
     ) {
         self.machine = machine
         let holder = StrategyHolder()
@@ -49,6 +49,11 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         changed = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
+        if var divisions {
+            let ledgers = strategies.map(\.ledger)
+            frontEnd.nextDivision = divisions.first
+            frontEnd.onDivision = { count in divisions.reach(count, ledgers) }
+        }
         startThread()
     }
 
@@ -110,6 +115,8 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         frontEnd.finish(at: count)
         let end = machine.processor.cpu.pointee.kernelIndirectBranches
         let kernel = frontEnd.isAllKernel ? startBranches : frontEnd.bootBranches ?? startBranches
+        // What is charged at the end is of no process.
+        for strategy in strategies { strategy.ledger.division = 0 }
         for strategy in strategies {
             strategy.branched(Int64(bitPattern: end &- kernel), in: .kernel)
             strategy.branched(Int64(bitPattern: kernel &- startBranches), in: .boot)
