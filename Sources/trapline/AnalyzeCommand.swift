@@ -1,6 +1,8 @@
 import Analyzer
 import ArgumentParser
+import Replayer
 import Tracer
+import VMM
 
 /// `trapline analyze`: where a trace's events come from.
 struct AnalyzeCommand: ParsableCommand {
@@ -34,6 +36,9 @@ struct AnalyzeCommand: ParsableCommand {
     var disassemble = false
     @Option(help: ArgumentHelp("Save a summary that diff takes in place of the trace.", valueName: "file"))
     var summary: String?
+    @Option(help: ArgumentHelp("Show what this strategy would add, in modelled cycles.", valueName: "name"))
+    var strategy: String?
+    @OptionGroup(title: "The model") var model: ModelOptions
     @Flag(help: "Write JSON.")
     var json = false
 
@@ -51,6 +56,16 @@ struct AnalyzeCommand: ParsableCommand {
         }
         guard top >= 0 else { throw ValidationError("--top is \(top), expected 0 or more") }
         if disassemble, by != .site { throw ValidationError("--disassemble goes with --by site") }
+        if strategy != nil {
+            guard CostSpots.groupings.contains(by) else {
+                let heads = CostSpots.groupings.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("with --strategy costs are of sites: --by takes \(heads)")
+            }
+            guard between.isEmpty, !disassemble, site == nil, summary == nil, !model.includeWaits else {
+                throw ValidationError(
+                    "--strategy goes with neither --between, --disassemble, --site, --summary nor --include-waits")
+            }
+        }
         if summary != nil, !between.isEmpty { throw ValidationError("--summary is of a whole trace") }
     }
 
@@ -61,6 +76,7 @@ struct AnalyzeCommand: ParsableCommand {
             try file.finish(SummaryFile.json(TraceSummary(store)).document)
             return
         }
+        if let strategy { return try showCosts(store, strategy) }
         if !between.isEmpty { try restrict(store) }
         if let site { return try showSite(store, site.address) }
         let spots = try HotSpots(store, by: by, filter, top: top == 0 ? nil : top)
@@ -88,6 +104,37 @@ struct AnalyzeCommand: ParsableCommand {
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
+    }
+
+    // MARK: Costs
+
+    private func showCosts(_ store: AnalysisStore, _ strategy: String) throws {
+        let costs = try CostTables.table(model.costs)
+        _ = try ModelOptions.strategies([strategy])
+        let key = try model.key()
+        if !store.hasModel(key) {
+            // All of them, since they come from one run.
+            let session = ModelSession(
+                reader: try OpenTrace.reader(options.trace), path: options.trace, model: model,
+                strategies: StrategyCatalog.all, engine: nil, images: options.image, from: nil, to: nil)
+            let outcome = try session.run()
+            switch outcome.end {
+            case .diverged(let divergence):
+                throw CommandError.trace(path: options.trace, .unusable(divergence.sentence))
+            case .outcome(.interrupted): throw ExitCode(Outcome.interrupted.exitCode)
+            case .outcome, .position, .cutOff: break
+            }
+            try store.add(outcome.run, options: key)
+        }
+        try store.price(costs)
+        let spots = try CostSpots(
+            store, strategy: strategy, costs: costs, by: by, filter, top: top == 0 ? nil : top)
+        let output = try BufferedOutput()
+        try output.write(
+            json
+                ? CostSpotTable.json(spots, by: by, strategy, costs).document
+                : CostSpotTable.text(spots, strategy, costs))
+        try output.finish()
     }
 
     // MARK: Instructions

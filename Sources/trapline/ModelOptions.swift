@@ -32,6 +32,14 @@ struct ModelOptions: ParsableArguments {
         return options
     }
 
+    /// What of the options a run of the strategies depends on.
+    func key() throws(CommandError) -> String {
+        _ = try policy()
+        let flags = ["extended": extended, "trap-timestamp": trapTimestamp].filter(\.value).keys
+        return (flags + devices.map { "devices=\($0)" } + (mutation.map { ["mutation=\($0)"] } ?? [])).sorted()
+            .joined(separator: " ")
+    }
+
     func policy() throws(CommandError) -> DevicePolicy {
         var policy = DevicePolicy()
         for text in devices {
@@ -57,7 +65,8 @@ struct ModelOptions: ParsableArguments {
     func defect() throws(CommandError) -> Mutation? {
         guard let mutation else { return nil }
         guard let found = Mutation(rawValue: mutation) else {
-            throw .badCombination("there is no mutation \"\(mutation)\"")
+            let names = Mutation.allCases.map(\.rawValue).joined(separator: ", ")
+            throw .badCombination("there is no mutation \"\(mutation)\"; expected \(names)")
         }
         return found
     }

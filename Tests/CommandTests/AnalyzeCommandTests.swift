@@ -34,6 +34,16 @@ struct AnalyzeCommandTests {
         #expect(part.code == 0, "\(part.errors)")
     }
 
+    @Test func strategiesAreShownBySite() throws {
+        let text = try run(["analyze", trace, "--strategy", "vtx-ept"])
+        #expect(text.code == 0, "\(text.errors)")
+        #expect(text.output.contains("modelled cycles that vtx-ept adds"))
+        let json = try run(["analyze", trace, "--strategy", "xen-paravirt", "--costs", "zen3", "--json"])
+        let object = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
+        #expect(object?["costs"] as? String == "zen3")
+        #expect(object?["modelled"] as? Bool == true)
+    }
+
     @Test func aTraceIsLikeItself() throws {
         let cache = folder.path + "/cache"
         let base = folder.path + "/base.json"
@@ -79,9 +89,16 @@ struct AnalyzeCommandTests {
         (["export", "T", "--format", "sqlite"], "--format sqlite needs -o"),
         (["export", "T", "--format", "sqlite", "-o", "/nonexistent/out"], "cannot write /nonexistent/out"),
         (["export", "T", "--format", "paper"], "paper"),
+        (["export", "T", "--format", "csv", "--stacks"], "--stacks goes with --format folded"),
+        (["export", "T", "--format", "folded", "--stacks"], "there are no stacks"),
+        (["analyze", "T", "--strategy", "magic"], "there is no strategy \"magic\""),
+        (["analyze", "T", "--strategy", "pvm", "--by", "process"], "--by takes site, symbol"),
+        (["analyze", "T", "--strategy", "pvm", "--filter", "pid=1"], "cannot be filtered by pid"),
+        (["dump", "T", "--filter", "symbol=x"], "events do not hold a symbol"),
     ])
     func badInputIsOneSentence(arguments: [String], sentence: String) throws {
-        let run = try run(arguments.map { $0 == "T" ? trace : $0 })
+        let all = arguments.map { $0 == "T" ? trace : $0 }
+        let run = arguments[0] == "dump" ? try CommandRun(all) : try run(all)
         #expect(run.code == 2, "\(arguments): \(run.errors)")
         #expect(run.errors.contains(sentence), "\(run.errors)")
         #expect(run.errors.split(separator: "\n").count == 1, "\(run.errors)")

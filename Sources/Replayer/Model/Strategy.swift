@@ -70,13 +70,21 @@ package class Strategy {
             let path = path(kind.mnemonic, eventClass, mechanism, charges - NativeCosts.charges(kind), tally)
             kernelRules[Int(kind.rawValue)] = path
             if kind == .writeControl {
-                // Writes to CR3 are not the rule's.
-                verify([path], kind.mnemonic) { $0.count([kind], .kernel) - $0.addressSpaceSwitches }
+                // Writes to CR3 are not the rule's, and those to CR8 may have a path of their own.
+                verify([path, taskPriority].compactMap { $0 }, kind.mnemonic) {
+                    $0.count([kind], .kernel) - $0.addressSpaceSwitches
+                }
             } else {
                 verify([path], count: [kind], in: .kernel)
             }
         }
     }
+
+    /// MOV to CR8, the task priority, has a path of its own. To be declared before the rule for MOV to CR.
+    package final func taskPriority(_ mechanism: String, _ charges: Charges) {
+        taskPriority = path("MOV to CR8", .controlRegister, mechanism, charges - NativeCosts.charges(.writeControl))
+    }
+    private final var taskPriority: PathID?
 
     /// The same for user code.
     package final func user(
@@ -144,7 +152,8 @@ package class Strategy {
 
     package final func chargeRule(_ event: ModelEvent) {
         let rules = event.isUser ? userRules : kernelRules
-        guard let path = rules[Int(event.kind.rawValue)] else { return }
+        guard var path = rules[Int(event.kind.rawValue)] else { return }
+        if event.kind == .writeControl, event.operand == 8, let taskPriority { path = taskPriority }
         if _slowPath(mutation != nil), isLost(event) { return }
         charge(path, event)
     }
@@ -180,6 +189,7 @@ package class Strategy {
         case .firstTouch: firstTouched(event)
         case .descriptorWrite: descriptorWritten(event)
         case .codeDecoded: decoded(event)
+        case .codeChanged: codeChanged(event)
         case .portIn, .portOut, .mmioRead, .mmioWrite: accessed(event)
         case .exception: raised(event)
         case .interruptAsserted: asserted(event)
@@ -206,6 +216,7 @@ package class Strategy {
     package func firstTouched(_ event: ModelEvent) {}
     package func descriptorWritten(_ event: ModelEvent) {}
     package func decoded(_ event: ModelEvent) {}
+    package func codeChanged(_ event: ModelEvent) {}
     package func raised(_ event: ModelEvent) { chargeRule(event) }
     package func asserted(_ event: ModelEvent) {}
     package func delivered(_ event: ModelEvent) { chargeRule(event) }

@@ -11,17 +11,18 @@ final class BinaryTranslation: Strategy {
     override class var usualDevices: DeviceWay { .emulated }
     override class var notes: [String] {
         [
-            "Kernel code is translated when it is first decoded, and again after it was changed; a translation is "
-                + "never dropped for want of room.",
+            "An instruction of the kernel is translated when it is first met, and again after it was changed, however "
+                + "often it is entered at another place; a translation is never dropped for want of room.",
             "A store that has faulted on a traced page is retranslated into a callout after some faults.",
             "Indirect branches and returns of the kernel pay a lookup each; direct branches are free once linked.",
         ]
     }
 
+    private var code = CodeCoverage()
     private var shadow: ShadowPaging?
     private var flag: VirtualInterruptFlag?
     private var devices: DeviceAccess?
-    private var entry, switchRoot, descriptor, platform, localAPIC, heldDelivery, translate, lookup: PathID?
+    private var entry, switchRoot, descriptor, platform, localAPIC, heldDelivery, translate, lookup, delay: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
@@ -38,6 +39,7 @@ final class BinaryTranslation: Strategy {
         kernel([.iret, .farReturn], .kernelExit, byCallout, callout + [.iret: 1])
         kernel([.sysret, .sysexit], .kernelExit, byCallout, callout + [.iret: 1])
         kernel([.swapgs], .kernelExit, byCallout, callout)
+        taskPriority(byInline + ", as Adams and Agesen (2006) have it", inline)
         kernel(
             [.readControl, .writeControl, .clts, .lmsw, .readDebug, .writeDebug, .xsetbv, .monitor, .mwait, .rsm],
             .controlRegister, byCallout, callout)
@@ -100,7 +102,10 @@ final class BinaryTranslation: Strategy {
         devices = DeviceAccess(
             self, usual: Self.usualDevices, entry: callout, entryTally: .none, notification: callout,
             notificationTally: .worldSwitch)
-        verifyAccesses([platform, localAPIC], devices)
+        delay = path(
+            "the delay port", .device, "no device answers: inline in the code cache",
+            [.inlineEmulation: 1] - NativeCosts.charges(.portIn))
+        verifyAccesses([platform, localAPIC, delay], devices)
         shadow = ShadowPaging(
             self,
             ShadowPaging.Paths(
@@ -133,9 +138,12 @@ final class BinaryTranslation: Strategy {
 
     override func decoded(_ event: ModelEvent) {
         guard !event.isUser else { return }
+        let new = code.add(event.operand, bytes: event.value & 0xffff, instructions: UInt64(event.detail))
         let isTwice = has(.translationCountedTwice) && event.count % 13 == 0
-        charge(translate, event, times: Int64(event.detail) * (isTwice ? 2 : 1))
+        if new > 0 { charge(translate, event, times: new * (isTwice ? 2 : 1)) }
     }
+
+    override func codeChanged(_ event: ModelEvent) { code.remove(event.operand, bytes: event.value) }
 
     override func branched(_ count: Int64, in part: Ledger.Part) {
         if let lookup { ledger.charge(lookup, site: 0, part: part, times: count) }
@@ -179,7 +187,8 @@ final class BinaryTranslation: Strategy {
         switch event.deviceRole {
         case .platform: charge(platform, event)
         case .localAPIC: charge(localAPIC, event)
-        case .delay, .device: devices?.access(event, isDoorbell: false)
+        case .delay: charge(delay, event)
+        case .device: devices?.access(event, isDoorbell: false)
         case .doorbell: devices?.access(event, isDoorbell: true)
         }
     }
