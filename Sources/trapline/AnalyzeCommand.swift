@@ -9,7 +9,8 @@ struct AnalyzeCommand: ParsableCommand {
         discussion: """
             A filter is one or more of kind, ring, phase, site, symbol, module, process, pid, port, mmio, vector, msr,
             leaf, device, register with = or != and a value, such as 'kind=cpuid,rdmsr ring=0 symbol=native_*'.
-            Times are counts of the guest from the event before.
+            Times are counts of the guest from the event before. With --strategy the table shows the modelled cycles that \
+            the strategy adds, and --what-if shows what it would add with instructions rewritten in place.
             """)
 
     @OptionGroup var options: AnalysisOptions
@@ -32,6 +33,14 @@ struct AnalyzeCommand: ParsableCommand {
     var site: AddressArgument?
     @Flag(help: "Show the instructions around each site.")
     var disassemble = false
+    @Option(help: ArgumentHelp("Show what this strategy adds, in modelled cycles.", valueName: "name"))
+    var strategy: String?
+    @Option(
+        help: ArgumentHelp(
+            "Show what rewriting sites in place would save: patch-top=N or patch=ADDRESS,…", valueName: "change"),
+        transform: { try WhatIf($0) })
+    var whatIf: WhatIf?
+    @OptionGroup(title: "The model, with --strategy and --what-if") var model: ModelOptions
     @Option(help: ArgumentHelp("Save a summary that diff takes in place of the trace.", valueName: "file"))
     var summary: String?
     @Flag(help: "Write JSON.")
@@ -51,10 +60,22 @@ struct AnalyzeCommand: ParsableCommand {
         }
         guard top >= 0 else { throw ValidationError("--top is \(top), expected 0 or more") }
         if disassemble, by != .site { throw ValidationError("--disassemble goes with --by site") }
+        if strategy != nil || whatIf != nil {
+            guard between.isEmpty, summary == nil, site == nil else {
+                throw ValidationError("--strategy and --what-if go without --between, --summary and --site")
+            }
+            if whatIf != nil, disassemble { throw ValidationError("--what-if goes without --disassemble") }
+        }
         if summary != nil, !between.isEmpty { throw ValidationError("--summary is of a whole trace") }
     }
 
     func run() throws {
+        if let strategy { _ = try ModelOptions.strategies([strategy]) }
+        if let whatIf {
+            let costs = try CostAnalysis(options.request, model)
+            return try WhatIfReport(costs, whatIf, strategy: strategy).write(json: json)
+        }
+        if let strategy { return try showStrategy(strategy) }
         let store = try options.request.store()
         if let summary {
             let file = try OutputFile(summary)
@@ -72,6 +93,26 @@ struct AnalyzeCommand: ParsableCommand {
             try output.write(HotSpotTable.text(spots, code))
         }
         try output.finish()
+    }
+
+    private func showStrategy(_ name: String) throws {
+        let costs = try CostAnalysis(options.request, model)
+        if let reason = costs.result[name]?.notApplicable { throw CommandError.badCombination("\(name): \(reason)") }
+        let spots = try StrategyHotSpots(
+            costs.store, costs.model, key: costs.key, strategy: name, by: by, filter, top: top == 0 ? nil : top)
+        let code = disassemble ? try spots.rows.map { try surroundings(costs, $0) } : []
+        let table = StrategyTable(spots: spots, by: by, strategy: name, result: costs.result, code: code)
+        let output = try BufferedOutput()
+        try output.write(json ? table.json.document : table.text)
+        try output.finish()
+    }
+
+    /// The instructions around a site that the row is of.
+    private func surroundings(_ costs: CostAnalysis, _ row: StrategyHotSpots.Row) throws -> [Surroundings.Line] {
+        guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16),
+            let site = costs.model.counts.sites.first(where: { $0.place.address == address && $0.place.kind != 0 })
+        else { return [] }
+        return try surroundings(costs.store, address, at: site.first)
     }
 
     private func restrict(_ store: AnalysisStore) throws {
@@ -113,10 +154,16 @@ struct AnalyzeCommand: ParsableCommand {
         guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16) else {
             return []
         }
+        return try surroundings(store, address, at: row.first)
+    }
+
+    private func surroundings(
+        _ store: AnalysisStore, _ address: UInt64, at count: UInt64
+    ) throws -> [Surroundings.Line] {
         let start = try store.symbolStart(of: address)
         do {
             let makeReplay = try options.request.replayMaker()
-            return try Surroundings(makeReplay, address: address, count: row.first, from: start).lines
+            return try Surroundings(makeReplay, address: address, count: count, from: start).lines
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
@@ -170,7 +217,7 @@ enum HotSpotTable {
         return text
     }
 
-    private static func lines(_ lines: [Surroundings.Line]) -> String {
+    static func lines(_ lines: [Surroundings.Line]) -> String {
         lines.map { line in
             let code = line.bytes.map { hex(UInt64($0), 2) }.joined()
             let space = String(repeating: " ", count: max(0, 22 - code.count))
@@ -183,7 +230,7 @@ enum HotSpotTable {
         return String(repeating: "0", count: max(digits - text.count, 0)) + text
     }
 
-    private static func percent(_ part: UInt64, _ whole: UInt64) -> String {
+    static func percent(_ part: UInt64, _ whole: UInt64) -> String {
         RunResult.decimal(whole > 0 ? Double(part) * 100 / Double(whole) : 0)
     }
 
@@ -206,7 +253,7 @@ enum HotSpotTable {
         ])
     }
 
-    private static func instruction(_ line: Surroundings.Line) -> JSON {
+    static func instruction(_ line: Surroundings.Line) -> JSON {
         .object([
             ("address", .string("0x" + hex(line.address))),
             ("bytes", .string(line.bytes.map { hex(UInt64($0), 2) }.joined())), ("text", .string(line.text)),

@@ -7,7 +7,7 @@ package struct HotSpots {
         case site, symbol, instruction, operand, device, process, pid, ring, phase
 
         /// Columns that tell groups apart, by name, and what they are grouped by.
-        fileprivate var columns: [(name: String, sql: String)] {
+        var columns: [(name: String, sql: String)] {
             let place = "y.name || CASE WHEN s.offset > 0 THEN printf('+0x%x', s.offset) ELSE '' END"
             let symbol = "coalesce(y.name, CASE s.phase WHEN 'kernel' THEN '?' ELSE '(' || s.phase || ')' END)"
             switch self {
@@ -32,7 +32,7 @@ package struct HotSpots {
         }
 
         /// What may come under this head at all.
-        fileprivate var condition: String {
+        var condition: String {
             switch self {
             case .device: "k.name IN ('portIn', 'portOut', 'mmioRead', 'mmioWrite')"
             default: "1"

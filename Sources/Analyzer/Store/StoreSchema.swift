@@ -3,7 +3,7 @@ import GRDB
 /// The tables of an analysis store. docs/store.md has the same in words.
 enum StoreSchema {
     /// Raised with each change; a store of another version is made anew.
-    static let version = 1
+    static let version = 2
 
     /// Marks the file as a store, in SQLite's `application_id`: "TRPL".
     static let application = 0x5452_504C
@@ -28,8 +28,6 @@ enum StoreSchema {
             delta_max INTEGER NOT NULL, delta_sum INTEGER NOT NULL);
         CREATE TABLE timeline (bucket INTEGER NOT NULL, kind INTEGER NOT NULL, ring INTEGER NOT NULL,
             samples INTEGER NOT NULL, PRIMARY KEY (bucket, kind, ring)) WITHOUT ROWID;
-        CREATE TABLE cost (site INTEGER NOT NULL, strategy TEXT NOT NULL, class TEXT NOT NULL, low REAL NOT NULL,
-            typical REAL NOT NULL, high REAL NOT NULL);
         CREATE TABLE event_run (number INTEGER PRIMARY KEY, count INTEGER NOT NULL, site INTEGER NOT NULL,
             subject INTEGER NOT NULL, value INTEGER NOT NULL, detail INTEGER NOT NULL, samples INTEGER NOT NULL,
             delta INTEGER NOT NULL);
