@@ -42,6 +42,10 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["Export/Perfetto.proto"],
+            // Also in the executable itself.
+            resources: ["page.html", "page.css", "page.js", "flame.js", "charts.js"].map {
+                .embedInCode("Report/Page/\($0)")
+            },
             swiftSettings: engineSettings),
         .executableTarget(
             name: "trapline",

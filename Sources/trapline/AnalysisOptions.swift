@@ -20,7 +20,8 @@ struct AnalysisOptions: ParsableArguments {
     var image: [ImageArgument] = []
 
     var request: AnalysisRequest {
-        AnalysisRequest(trace: trace, db: db, symbols: symbols, events: events, images: ImageFiles(image))
+        AnalysisRequest(
+            trace: trace, db: db, symbols: symbols, events: events, images: ImageFiles(image), imageArguments: image)
     }
 }
 
@@ -34,6 +35,7 @@ struct AnalysisRequest {
     var symbols: [String] = []
     var events = false
     var images = ImageFiles([])
+    var imageArguments: [ImageArgument] = []
 
     /// The analysis of the trace, made now if it was not before.
     func store() throws -> AnalysisStore {

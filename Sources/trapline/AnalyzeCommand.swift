@@ -11,7 +11,8 @@ struct AnalyzeCommand: ParsableCommand {
         discussion: """
             A filter is one or more of kind, ring, phase, site, symbol, module, process, pid, port, mmio, vector, msr,
             leaf, device, register with = or != and a value, such as 'kind=cpuid,rdmsr ring=0 symbol=native_*'.
-            Times are counts of the guest from the event before.
+            Times are counts of the guest from the event before. With --strategy the table shows the modelled cycles that \
+            the strategy adds, and --what-if shows what it would add with instructions rewritten in place.
             """)
 
     @OptionGroup var options: AnalysisOptions
@@ -34,11 +35,16 @@ struct AnalyzeCommand: ParsableCommand {
     var site: AddressArgument?
     @Flag(help: "Show the instructions around each site.")
     var disassemble = false
+    @Option(help: ArgumentHelp("Show what this strategy adds, in modelled cycles.", valueName: "name"))
+    var strategy: String?
+    @Option(
+        help: ArgumentHelp(
+            "Show what rewriting sites in place would save: patch-top=N or patch=ADDRESS,…", valueName: "change"),
+        transform: { try WhatIf($0) })
+    var whatIf: WhatIf?
+    @OptionGroup(title: "The model, with --strategy and --what-if") var model: ModelOptions
     @Option(help: ArgumentHelp("Save a summary that diff takes in place of the trace.", valueName: "file"))
     var summary: String?
-    @Option(help: ArgumentHelp("Show what this strategy would add, in modelled cycles.", valueName: "name"))
-    var strategy: String?
-    @OptionGroup(title: "The model") var model: ModelOptions
     @Flag(help: "Write JSON.")
     var json = false
 
@@ -56,27 +62,28 @@ struct AnalyzeCommand: ParsableCommand {
         }
         guard top >= 0 else { throw ValidationError("--top is \(top), expected 0 or more") }
         if disassemble, by != .site { throw ValidationError("--disassemble goes with --by site") }
-        if strategy != nil {
-            guard CostSpots.groupings.contains(by) else {
-                let heads = CostSpots.groupings.map(\.rawValue).joined(separator: ", ")
-                throw ValidationError("with --strategy costs are of sites: --by takes \(heads)")
+        if strategy != nil || whatIf != nil {
+            guard between.isEmpty, summary == nil, site == nil else {
+                throw ValidationError("--strategy and --what-if go without --between, --summary and --site")
             }
-            guard between.isEmpty, !disassemble, site == nil, summary == nil, !model.includeWaits else {
-                throw ValidationError(
-                    "--strategy goes with neither --between, --disassemble, --site, --summary nor --include-waits")
-            }
+            if whatIf != nil, disassemble { throw ValidationError("--what-if goes without --disassemble") }
         }
         if summary != nil, !between.isEmpty { throw ValidationError("--summary is of a whole trace") }
     }
 
     func run() throws {
+        if let strategy { _ = try ModelOptions.strategies([strategy]) }
+        if let whatIf {
+            let costs = try CostAnalysis(options.request, model)
+            return try WhatIfReport(costs, whatIf, strategy: strategy).write(json: json)
+        }
+        if let strategy { return try showStrategy(strategy) }
         let store = try options.request.store()
         if let summary {
             let file = try OutputFile(summary)
             try file.finish(SummaryFile.json(TraceSummary(store)).document)
             return
         }
-        if let strategy { return try showCosts(store, strategy) }
         if !between.isEmpty { try restrict(store) }
         if let site { return try showSite(store, site.address) }
         let spots = try HotSpots(store, by: by, filter, top: top == 0 ? nil : top)
@@ -88,6 +95,26 @@ struct AnalyzeCommand: ParsableCommand {
             try output.write(HotSpotTable.text(spots, code))
         }
         try output.finish()
+    }
+
+    private func showStrategy(_ name: String) throws {
+        let costs = try CostAnalysis(options.request, model)
+        if let reason = costs.result[name]?.notApplicable { throw CommandError.badCombination("\(name): \(reason)") }
+        let spots = try StrategyHotSpots(
+            costs.store, costs.model, key: costs.key, strategy: name, by: by, filter, top: top == 0 ? nil : top)
+        let code = disassemble ? try spots.rows.map { try surroundings(costs, $0) } : []
+        let table = StrategyTable(spots: spots, by: by, strategy: name, result: costs.result, code: code)
+        let output = try BufferedOutput()
+        try output.write(json ? table.json.document : table.text)
+        try output.finish()
+    }
+
+    /// The instructions around a site that the row is of.
+    private func surroundings(_ costs: CostAnalysis, _ row: StrategyHotSpots.Row) throws -> [Surroundings.Line] {
+        guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16),
+            let site = costs.model.counts.sites.first(where: { $0.place.address == address && $0.place.kind != 0 })
+        else { return [] }
+        return try surroundings(costs.store, address, at: site.first)
     }
 
     private func restrict(_ store: AnalysisStore) throws {
@@ -104,37 +131,6 @@ struct AnalyzeCommand: ParsableCommand {
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
-    }
-
-    // MARK: Costs
-
-    private func showCosts(_ store: AnalysisStore, _ strategy: String) throws {
-        let costs = try CostTables.table(model.costs)
-        _ = try ModelOptions.strategies([strategy])
-        let key = try model.key()
-        if !store.hasModel(key) {
-            // All of them, since they come from one run.
-            let session = ModelSession(
-                reader: try OpenTrace.reader(options.trace), path: options.trace, model: model,
-                strategies: StrategyCatalog.all, engine: nil, images: options.image, from: nil, to: nil)
-            let outcome = try session.run()
-            switch outcome.end {
-            case .diverged(let divergence):
-                throw CommandError.trace(path: options.trace, .unusable(divergence.sentence))
-            case .outcome(.interrupted): throw ExitCode(Outcome.interrupted.exitCode)
-            case .outcome, .position, .cutOff: break
-            }
-            try store.add(outcome.run, options: key)
-        }
-        try store.price(costs)
-        let spots = try CostSpots(
-            store, strategy: strategy, costs: costs, by: by, filter, top: top == 0 ? nil : top)
-        let output = try BufferedOutput()
-        try output.write(
-            json
-                ? CostSpotTable.json(spots, by: by, strategy, costs).document
-                : CostSpotTable.text(spots, strategy, costs))
-        try output.finish()
     }
 
     // MARK: Instructions
@@ -160,10 +156,16 @@ struct AnalyzeCommand: ParsableCommand {
         guard case .text(let text) = row.labels[0], let address = UInt64(text.dropFirst(2), radix: 16) else {
             return []
         }
+        return try surroundings(store, address, at: row.first)
+    }
+
+    private func surroundings(
+        _ store: AnalysisStore, _ address: UInt64, at count: UInt64
+    ) throws -> [Surroundings.Line] {
         let start = try store.symbolStart(of: address)
         do {
             let makeReplay = try options.request.replayMaker()
-            return try Surroundings(makeReplay, address: address, count: row.first, from: start).lines
+            return try Surroundings(makeReplay, address: address, count: count, from: start).lines
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
@@ -217,7 +219,7 @@ enum HotSpotTable {
         return text
     }
 
-    private static func lines(_ lines: [Surroundings.Line]) -> String {
+    static func lines(_ lines: [Surroundings.Line]) -> String {
         lines.map { line in
             let code = line.bytes.map { hex(UInt64($0), 2) }.joined()
             let space = String(repeating: " ", count: max(0, 22 - code.count))
@@ -230,7 +232,7 @@ enum HotSpotTable {
         return String(repeating: "0", count: max(digits - text.count, 0)) + text
     }
 
-    private static func percent(_ part: UInt64, _ whole: UInt64) -> String {
+    static func percent(_ part: UInt64, _ whole: UInt64) -> String {
         RunResult.decimal(whole > 0 ? Double(part) * 100 / Double(whole) : 0)
     }
 
@@ -253,7 +255,7 @@ enum HotSpotTable {
         ])
     }
 
-    private static func instruction(_ line: Surroundings.Line) -> JSON {
+    static func instruction(_ line: Surroundings.Line) -> JSON {
         .object([
             ("address", .string("0x" + hex(line.address))),
             ("bytes", .string(line.bytes.map { hex(UInt64($0), 2) }.joined())), ("text", .string(line.text)),

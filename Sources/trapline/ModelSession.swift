@@ -12,6 +12,8 @@ struct ModelSession {
     let images: [ImageArgument]
     let from: PositionArgument?
     let to: PositionArgument?
+    /// What the charges are told apart by, besides their sites.
+    var divisions: RunDivisions?
 
     /// What came out of it.
     struct Result {
@@ -51,7 +53,8 @@ struct ModelSession {
             }
             let idle = replay.machine.processor.cpu.pointee.idleNanoseconds
             let run = StrategyRun(
-                strategies, on: replay.machine, devices: policy, options: model.options, mutation: mutation)
+                strategies, on: replay.machine, devices: policy, options: model.options, mutation: mutation,
+                divisions: divisions)
             replay.model(with: run)
             defer { progress.finish() }
             let ended: Replay.End

@@ -10,7 +10,7 @@ struct Trapline: ParsableCommand {
         subcommands: [
             RunCommand.self, RecordCommand.self, ReplayCommand.self, InfoCommand.self, DumpCommand.self,
             VerifyCommand.self, StripCommand.self, CompareCommand.self, StrategiesCommand.self,
-            CostsCommand.self, CalibrateCommand.self, AnalyzeCommand.self,
+            CostsCommand.self, CalibrateCommand.self, AnalyzeCommand.self, ReportCommand.self,
             DiffCommand.self, ExportCommand.self, SQLCommand.self,
         ])
 }

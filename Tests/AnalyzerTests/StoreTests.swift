@@ -94,37 +94,6 @@ final class StoreTests {
         }
     }
 
-    @Test func chargesAddUpToTheStrategies() throws {
-        let name = "v1-builtin-paging.tline"
-        let reader = try TraceReader(Self.samples + "/" + name)
-        let replay = try Replay(reader)
-        try replay.begin()
-        let run = StrategyRun(
-            StrategyCatalog.all, on: replay.machine, devices: DevicePolicy(), options: StrategyOptions())
-        replay.model(with: run)
-        _ = try replay.run()
-        run.finish()
-        let costs = try #require(BuiltInCosts.table("skylake"))
-        let result = ModelResult(run, costs, idleNanoseconds: 0, includesWaits: false)
-        let store = try store(name)
-        #expect(!store.hasModel("none"))
-        try store.add(run, options: "none")
-        #expect(store.hasModel("none"))
-        try store.price(costs)
-        for entry in result.entries where entry.notApplicable == nil {
-            for grouping in CostSpots.groupings {
-                let spots = try CostSpots(
-                    store, strategy: entry.name, costs: costs, by: grouping, Filter(), top: nil)
-                #expect(abs(spots.cycles.typical - entry.cyclesAdded.typical) < 1, "\(entry.name) by \(grouping)")
-                #expect(abs(spots.cycles.low - entry.cyclesAdded.low) < 1)
-            }
-        }
-        #expect(throws: AnalysisError("costs by strategy cannot be filtered by process: they are of sites")) {
-            try CostSpots(
-                store, strategy: "pvm", costs: costs, by: .site, Filter("process=x"), top: nil)
-        }
-    }
-
     @Test func statementsOnlyRead() throws {
         let store = try store("v1-fpu.tline")
         for sql in ["DELETE FROM site", "DROP TABLE site", "UPDATE meta SET value = 1", "CREATE TABLE x (y)"] {

@@ -32,7 +32,7 @@ package struct HotSpots {
         }
 
         /// What may come under this head at all.
-        fileprivate var condition: String {
+        var condition: String {
             switch self {
             case .device: "k.name IN ('portIn', 'portOut', 'mmioRead', 'mmioWrite')"
             default: "1"

@@ -30,7 +30,11 @@ package struct Surroundings {
         if case .diverged(let divergence) = try replay.run(to: TracePosition(count: count, nanoseconds: 0)) {
             throw .unusable(divergence.sentence)
         }
-        let processor = replay.machine.processor
+        lines = Self.lines(replay.machine.processor, address: address, from: start)
+    }
+
+    /// The instructions around `address` in the memory of a guest that is about to execute it.
+    static func lines(_ processor: Processor, address: UInt64, from start: UInt64?) -> [Line] {
         let bits = Disassembler.codeSize(processor.cpu)
         let disassembler = Disassembler()
         func line(_ place: UInt64) -> Line? {
@@ -56,6 +60,6 @@ package struct Surroundings {
             lines.append(next)
             place &+= UInt64(next.bytes.count)
         }
-        self.lines = lines
+        return lines
     }
 }

@@ -3,7 +3,7 @@ import GRDB
 /// The tables of an analysis store. docs/store.md has the same in words.
 enum StoreSchema {
     /// Raised with each change; a store of another version is made anew.
-    static let version = 2
+    static let version = 3
 
     /// Marks the file as a store, in SQLite's `application_id`: "TRPL".
     static let application = 0x5452_504C
@@ -28,14 +28,6 @@ enum StoreSchema {
             delta_max INTEGER NOT NULL, delta_sum INTEGER NOT NULL);
         CREATE TABLE timeline (bucket INTEGER NOT NULL, kind INTEGER NOT NULL, ring INTEGER NOT NULL,
             samples INTEGER NOT NULL, PRIMARY KEY (bucket, kind, ring)) WITHOUT ROWID;
-        CREATE TABLE path (strategy TEXT NOT NULL, id INTEGER NOT NULL, event TEXT NOT NULL, class TEXT NOT NULL,
-            mechanism TEXT NOT NULL, PRIMARY KEY (strategy, id)) WITHOUT ROWID;
-        CREATE TABLE path_charge (strategy TEXT NOT NULL, path INTEGER NOT NULL, primitive TEXT NOT NULL,
-            count INTEGER NOT NULL, PRIMARY KEY (strategy, path, primitive)) WITHOUT ROWID;
-        CREATE TABLE charge (strategy TEXT NOT NULL, site INTEGER, path INTEGER NOT NULL, times INTEGER NOT NULL);
-        CREATE TABLE modelled (site INTEGER PRIMARY KEY, events INTEGER NOT NULL);
-        CREATE TABLE cost (costs TEXT NOT NULL, strategy TEXT NOT NULL, site INTEGER, class TEXT NOT NULL,
-            low REAL NOT NULL, typical REAL NOT NULL, high REAL NOT NULL);
         CREATE TABLE stack (id INTEGER PRIMARY KEY, site INTEGER NOT NULL, process INTEGER NOT NULL,
             count INTEGER NOT NULL, weight INTEGER NOT NULL);
         CREATE TABLE frame (stack INTEGER NOT NULL, depth INTEGER NOT NULL, address INTEGER NOT NULL, symbol INTEGER,

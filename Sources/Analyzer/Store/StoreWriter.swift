@@ -19,7 +19,7 @@ final class StoreWriter {
 
     /// Writes everything; `meta` is what identifies the store.
     func write(meta: [(String, String)], withEvents: Bool) throws {
-        try database.execute(sql: StoreSchema.tables)
+        try database.execute(sql: StoreSchema.tables + StoreSchema.costTables)
         let processes = analysis.watchProcesses()
         let start = reader.manifest.start.count
         let collector = SiteCollector(

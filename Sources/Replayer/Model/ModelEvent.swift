@@ -36,4 +36,10 @@ package struct EventSite: Hashable {
     package var address: UInt64
     package var kind: UInt8
     package var ring: UInt8
+
+    package init(address: UInt64, kind: UInt8, ring: UInt8) {
+        self.address = address
+        self.kind = kind
+        self.ring = ring
+    }
 }
