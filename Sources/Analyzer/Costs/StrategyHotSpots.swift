@@ -80,9 +80,12 @@ package struct StrategyHotSpots {
             cycles += sums[2]
             number += 1
             guard top.map({ rows.count < $0 }) ?? true else { return }
+            var labels = Array(values[..<columns.count])
+            // No instruction has no address.
+            if grouping == .site, labels[0] == .text("0x0") { labels[0] = .null }
             rows.append(
                 Row(
-                    labels: Array(values[..<columns.count]), samples: UInt64(max(sums[0], 0)), low: sums[1],
+                    labels: labels, samples: UInt64(max(sums[0], 0)), low: sums[1],
                     typical: sums[2], high: sums[3]))
         }
         self.rows = rows

@@ -113,14 +113,15 @@ function showTimeline() {
     return svg("path", { d: path + "Z", fill: `var(--c${Math.min(index, 7)})` }, svg("title", {}, one.name));
   });
   const seconds = timeline.part * parts / timeline.perMicrosecond / 1e6;
-  const step = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(
+  const [unit, factor] = seconds < 0.002 ? ["µs", 1e6] : seconds < 2 ? ["ms", 1e3] : ["s", 1];
+  const step = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(
     (size) => seconds / size <= 10) || seconds / 5;
   const axis = [];
   for (let number = 0; number * step <= seconds; number++) {
     const x = left + (width - left) * number * step / seconds;
     axis.push(svg("line", { class: "axis", x1: x, x2: x, y1: height, y2: height + 4 }),
       svg("text", { x, y: height + 16, "text-anchor": number === 0 ? "start" : "middle" },
-        `${+(number * step).toFixed(3)} s`));
+        `${+(number * step * factor).toFixed(3)} ${unit}`));
   }
   const scale = [0, 0.5, 1].flatMap((share) => [
     svg("line", { class: "axis", x1: left, x2: width, y1: up(most * share), y2: up(most * share) }),
