@@ -64,6 +64,9 @@ struct AnalyzeCommand: ParsableCommand {
             guard between.isEmpty, summary == nil, site == nil else {
                 throw ValidationError("--strategy and --what-if go without --between, --summary and --site")
             }
+            if strategy != nil, by == .pid {
+                throw ValidationError("--strategy tells processes apart by name: --by process")
+            }
             if whatIf != nil, disassemble { throw ValidationError("--what-if goes without --disassemble") }
         }
         if summary != nil, !between.isEmpty { throw ValidationError("--summary is of a whole trace") }

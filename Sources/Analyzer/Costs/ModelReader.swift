@@ -21,9 +21,9 @@ extension AnalysisStore {
     package func keep(
         _ counts: ModelCounts, _ key: ModelKey, verified: (events: UInt64, digests: UInt64)
     ) throws -> StoredModel {
-        let partCounts = partCounts
+        let parts = try timeParts
         try update { database in
-            try ModelWriter(database: database, counts: counts).write(key, partCounts: partCounts, verified: verified)
+            try ModelWriter(database: database, counts: counts).write(key, parts: parts, verified: verified)
         }
         guard let model = try model(key) else { throw AnalysisError("\(path) lost what was written to it") }
         return model
@@ -75,7 +75,8 @@ private struct ModelReader {
             width: row["width"], native: try native(), idleNanoseconds: UInt64(bitPattern: row["idle_ns"]),
             sites: sites, strategies: strategies)
         return StoredModel(
-            id: model, counts: counts, partCounts: UInt64(bitPattern: row["part_counts"]),
+            id: model, counts: counts, partStart: UInt64(bitPattern: row["part_start"]),
+            partCounts: UInt64(bitPattern: row["part_counts"]),
             verifiedEvents: UInt64(bitPattern: row["verified_events"]),
             verifiedDigests: UInt64(bitPattern: row["verified_digests"]), siteNumbers: places)
     }
