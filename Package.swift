@@ -38,7 +38,7 @@ let package = Package(
         .target(
             name: "Analyzer",
             dependencies: [
-                "Replayer", "Tracer", "VMM", "CEngine", "CXXHash", .product(name: "GRDB", package: "GRDB.swift"),
+                "Replayer", "Tracer", "VMM", "CEngine", "CZydis", "CXXHash", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["Export/Perfetto.proto"],
@@ -60,7 +60,7 @@ let package = Package(
         .testTarget(
             name: "AnalyzerTests", dependencies: ["Analyzer", "Replayer", "Tracer", "VMM", "CEngine"],
             swiftSettings: engineSettings),
-        .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
+        .testTarget(name: "ReplayerTests", dependencies: ["Replayer", "VMM"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
         .target(

@@ -56,6 +56,12 @@ struct AnalysisRequest {
         }
     }
 
+    /// The trace with its guest's memory, kernel and symbols.
+    func analysis() throws -> TraceAnalysis {
+        let reader = try OpenTrace.reader(trace)
+        return try TraceAnalysis(reader, symbolFiles: symbolFiles(), makeReplay: replayMaker(reader))
+    }
+
     /// Builds replays of the trace that do not verify.
     func replayMaker() throws -> () throws(TraceError) -> Replay { try replayMaker(OpenTrace.reader(trace)) }
 

@@ -1,6 +1,8 @@
 import Analyzer
 import ArgumentParser
+import Replayer
 import Tracer
+import VMM
 
 /// `trapline analyze`: where a trace's events come from.
 struct AnalyzeCommand: ParsableCommand {
@@ -66,6 +68,9 @@ struct AnalyzeCommand: ParsableCommand {
             }
             if strategy != nil, by == .pid {
                 throw ValidationError("--strategy tells processes apart by name: --by process")
+            }
+            if filter.keys.contains(.pid) {
+                throw ValidationError("--strategy tells processes apart by name: the filter cannot have pid")
             }
             if whatIf != nil, disassemble { throw ValidationError("--what-if goes without --disassemble") }
         }

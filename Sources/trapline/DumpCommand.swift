@@ -1,3 +1,4 @@
+import Analyzer
 import ArgumentParser
 import CEngine
 import Replayer
@@ -38,6 +39,10 @@ struct DumpCommand: ParsableCommand {
         help: ArgumentHelp("Only accesses to these ports, such as 0x3f8-0x3ff.", valueName: "first-last"),
         transform: { try NumberRange($0) })
     var port: NumberRange?
+    @Option(
+        help: ArgumentHelp("Only events that pass this, as in analyze.", valueName: "filter"),
+        transform: { try AnalyzeCommand.filter($0) })
+    var filter: Filter?
     @Option(help: ArgumentHelp("At most so many lines.", valueName: "n"))
     var limit: UInt64?
     @Flag(help: "Print what came from outside, instead of the events.")
@@ -96,10 +101,11 @@ struct DumpCommand: ParsableCommand {
         let blocks = reader.blocks(.events)
         let start = blocks.last { $0.header.firstCount < first } ?? blocks.first
         let cursor = try EventCursor(reader, from: start?.header.firstItem ?? 0)
+        let (matches, limit) = (try test(), limit ?? .max)
         var printer = EventPrinter(asJSON: json)
         var lines: UInt64 = 0
         var isWanted = false
-        while lines < limit ?? .max, let record = try cursor.next() {
+        while lines < limit, let record = try cursor.next() {
             if record.kind == EventKind.payload.rawValue {
                 if isWanted { printer.payload(record) }
                 continue
@@ -111,20 +117,30 @@ struct DumpCommand: ParsableCommand {
             }
             // Positions inside a repeated instruction can lie behind its own.
             if record.count >= last, record.count - last > 1_000_000 { break }
-            isWanted = lines < limit ?? .max && record.count >= first && record.count < last && matches(record)
+            isWanted = lines < limit && record.count >= first && record.count < last && matches(record)
             if isWanted, !printer.event(record, number: cursor.number) { return }
         }
         if isWanted { printer.endLine() }
         printer.flush()
     }
 
-    private func matches(_ record: EventRecord) -> Bool {
-        if let kind, !kind.numbers.contains(record.kind) { return false }
-        if let ring, record.ring != ring { return false }
-        if let site, !site.range.contains(record.address) { return false }
-        guard let port else { return true }
-        let isPort = record.kind == EventKind.portIn.rawValue || record.kind == EventKind.portOut.rawValue
-        return isPort && port.range.contains(record.operand)
+    /// What an event must be. The options are read once: reading one costs more than looking at an event.
+    private func test() throws(TraceError) -> (EventRecord) -> Bool {
+        let (kind, ring, site, port) = (kind?.numbers, ring, site?.range, port?.range)
+        let ports = [EventKind.portIn.rawValue, EventKind.portOut.rawValue]
+        var passes: (EventRecord) -> Bool = { _ in true }
+        do {
+            if let filter { passes = try filter.predicate() }
+        } catch {
+            throw .unusable("\(error)")
+        }
+        return { record in
+            if let kind, !kind.contains(record.kind) { return false }
+            if let ring, record.ring != ring { return false }
+            if let site, !site.contains(record.address) { return false }
+            if let port, !ports.contains(record.kind) || !port.contains(record.operand) { return false }
+            return passes(record)
+        }
     }
 
     private func printInputs(_ reader: TraceReader) throws(TraceError) {

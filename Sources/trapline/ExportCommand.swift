@@ -25,12 +25,17 @@ struct ExportCommand: ParsableCommand {
         help: ArgumentHelp("For folded: take only events that pass this.", valueName: "filter"),
         transform: { try AnalyzeCommand.filter($0) })
     var filter: Filter?
+    @Flag(help: "For folded: with the kernel's callers, sampled by running the guest again.")
+    var stacks = false
     @Option(name: .shortAndLong, help: ArgumentHelp("Write here, not to standard output.", valueName: "file"))
     var output: String?
 
     mutating func validate() throws {
         if format == .sqlite, output == nil { throw ValidationError("--format sqlite needs -o") }
         if filter != nil, format != .folded { throw ValidationError("--filter goes with --format folded") }
+        if stacks, format != .folded || filter != nil {
+            throw ValidationError("--stacks goes with --format folded and without --filter")
+        }
         if table == .events { options.events = true }
     }
 
@@ -39,6 +44,9 @@ struct ExportCommand: ParsableCommand {
         let file = try BufferedOutput(output)
         let store = try options.request.store()
         switch format {
+        case .folded where stacks:
+            if !store.hasStacks { try store.addStacks(options.request.analysis()) }
+            try store.foldedStacks { try file.write($0) }
         case .folded: try store.folded(filter ?? Filter()) { try file.write($0) }
         case .perfetto: try PerfettoExport(store) { try file.write($0) }.run()
         default:

@@ -77,9 +77,9 @@ struct RunResult {
 
     /// Two digits after the point.
     static func decimal(_ value: Double) -> String {
-        let hundredths = UInt64(max(value, 0) * 100)
+        let hundredths = UInt64(min(abs(value) * 100, 1e18))
         let fraction = hundredths % 100
-        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+        return "\(value < 0 && hundredths > 0 ? "-" : "")\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)"
     }
 
     /// The summary that `--json-summary` writes.

@@ -22,7 +22,7 @@ extension AnalysisStore {
         _ counts: ModelCounts, _ key: ModelKey, verified: (events: UInt64, digests: UInt64)
     ) throws -> StoredModel {
         let parts = try timeParts
-        try update { database in
+        try change { database in
             try ModelWriter(database: database, counts: counts).write(key, parts: parts, verified: verified)
         }
         guard let model = try model(key) else { throw AnalysisError("\(path) lost what was written to it") }
@@ -30,9 +30,9 @@ extension AnalysisStore {
     }
 
     /// Adds to the store, as one change that others see whole.
-    func update(_ body: (Database) throws -> Void) throws {
+    func change(_ body: (Database) throws -> Void) throws {
         var configuration = Configuration()
-        configuration.busyMode = .timeout(30)
+        configuration.busyMode = .timeout(60)
         do {
             let writer = try DatabaseQueue(path: path, configuration: configuration)
             try writer.inDatabase { database in
@@ -42,6 +42,7 @@ extension AnalysisStore {
                 }
             }
             try writer.close()
+            try refreshMeta()
         } catch let error as DatabaseError {
             throw AnalysisError("cannot write \(path): \(error.message ?? "SQLite error \(error.resultCode.rawValue)")")
         }

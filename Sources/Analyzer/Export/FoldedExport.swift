@@ -14,8 +14,7 @@ extension AnalysisStore {
             guard let values, case .integer(let samples) = values[4] else { return }
             let frames = values[..<4].map { value -> String in
                 guard case .text(let text) = value else { return "?" }
-                // Semicolons divide frames, the last space the number.
-                return String(text.map { ";\n\r".contains($0) ? "_" : $0 })
+                return Self.frame(text)
             }
             try body(frames.joined(separator: ";") + " \(samples)\n")
         }

@@ -1,4 +1,6 @@
+import CEngine
 import GRDB
+import Glibc
 import VMM
 
 /// Which events are meant: `kind=cpuid ring=0 symbol=native_* process!=sh port=0x40-0x43`.
@@ -21,6 +23,8 @@ package struct Filter {
 
     private struct Term {
         var key: Key
+        /// Its column in the text.
+        var place: Int
         var isNegated: Bool
         var values: [Value]
     }
@@ -61,6 +65,9 @@ package struct Filter {
 
     private let terms: [Term]
 
+    /// What the filter asks for.
+    package var keys: [Key] { terms.map(\.key) }
+
     /// What lets everything pass.
     package init() { terms = [] }
 
@@ -74,7 +81,7 @@ package struct Filter {
             }
             var values: [Value] = []
             for (text, column) in word.values { values.append(try Self.value(key, text, column)) }
-            terms.append(Term(key: key, isNegated: word.isNegated, values: values))
+            terms.append(Term(key: key, place: word.column, isNegated: word.isNegated, values: values))
         }
         self.terms = terms
     }
@@ -100,6 +107,49 @@ package struct Filter {
 
     private static func number(_ text: Substring) -> UInt64? {
         text.hasPrefix("0x") ? UInt64(text.dropFirst(2), radix: 16) : UInt64(text)
+    }
+
+    /// The same on events themselves. What they do not hold, such as symbols and processes, cannot be asked of them.
+    package func predicate() throws(Failure) -> (EventRecord) -> Bool {
+        var tests: [(EventRecord) -> Bool] = []
+        for term in terms {
+            let (key, kinds) = (term.key, term.key.column.kinds)
+            let isNegated = term.isNegated
+            if term.key == .kind {
+                let matching = EventKind.recorded.filter { kind in
+                    term.values.contains { value in
+                        if case .text(let text) = value { Self.matches("\(kind)", text) } else { false }
+                    }
+                }
+                let numbers = Set(matching.map(\.rawValue))
+                tests.append { numbers.contains($0.kind) != isNegated }
+                continue
+            }
+            let ranges = term.values.compactMap { value -> ClosedRange<UInt64>? in
+                if case .numbers(let range) = value { range } else { nil }
+            }
+            guard ranges.count == term.values.count, term.key != .pid else {
+                throw Failure(
+                    column: term.place, reason: "events do not hold a \(term.key.rawValue); analyze and sql know it")
+            }
+            let numbers = Set(kinds.map(\.rawValue))
+            tests.append { record in
+                guard numbers.isEmpty || numbers.contains(record.kind) else { return false }
+                let number =
+                    switch key {
+                    case .ring: UInt64(record.ring)
+                    case .site: record.address
+                    default: record.operand
+                    }
+                return ranges.contains { $0.contains(number) } != isNegated
+            }
+        }
+        return { record in tests.allSatisfy { $0(record) } }
+    }
+
+    /// Whether a text is as a pattern with `*` and `?` says.
+    private static func matches(_ text: String, _ pattern: String) -> Bool {
+        fnmatch(pattern, text, 0) == 0
     }
 
     /// A condition on summaries `m`, sites `s`, kinds `k`, processes `p`, symbols `y` and registers `r`.

@@ -106,9 +106,10 @@ package final class ProcessWatch: ProcessSource {
     package func endInterval(at count: UInt64, next: UInt64?) throws -> Int {
         if let next, isSameProcess(next) { return current ?? known }
         if current == nil, hasUserMode, let guest, next != nil, let task = try guest.running(at: count) {
+            // A kernel thread, or what may be one, counts as the process whose address space it borrowed.
+            let isBorrower = task.isKernelThread ?? (bySpace[space] != nil)
             current =
-                task.isKernelThread
-                ? known : number(Process(name: task.name, pid: task.pid, space: space), byName: true)
+                isBorrower ? known : number(Process(name: task.name, pid: task.pid, space: space), byName: true)
         }
         let process = current ?? known
         if let last = intervals.indices.last, intervals[last].process == process {
@@ -168,6 +169,6 @@ package final class SampledGuest {
         }
         if tasks == nil { tasks = KernelTasks(kernel.moved(to: GuestPages(replay.machine))) }
         hasFailed = tasks == nil
-        return tasks?.running()
+        return tasks?.running(replay.machine)
     }
 }

@@ -9,7 +9,7 @@ package final class AnalysisStore {
     /// Reads only.
     let queue: DatabaseQueue
     /// By key of the `meta` table.
-    package let meta: [String: String]
+    package private(set) var meta: [String: String] = [:]
 
     private init(_ path: String) throws {
         self.path = path
@@ -17,6 +17,12 @@ package final class AnalysisStore {
         configuration.readonly = true
         configuration.busyMode = .timeout(10)
         queue = try DatabaseQueue(path: path, configuration: configuration)
+        try refreshMeta()
+    }
+
+    /// Reads the `meta` table, again after it was changed.
+    func refreshMeta() throws {
+        let path = path
         meta = try queue.read { database in
             guard try Int.fetchOne(database, sql: "PRAGMA application_id") == StoreSchema.application else {
                 throw AnalysisError("\(path) is no analysis store")
@@ -126,6 +132,8 @@ package struct StoreIdentity: Equatable {
         trace = Self.digits(hash.high64) + Self.digits(hash.low64)
         symbols = symbolFiles.map(\.digest).joined(separator: "+")
     }
+
+    static func digest(_ bytes: [UInt8]) -> String { digits(XXH3_64bits(bytes, bytes.count)) }
 
     private static func digits(_ number: UInt64) -> String {
         let text = String(number, radix: 16)

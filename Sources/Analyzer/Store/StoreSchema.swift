@@ -28,6 +28,10 @@ enum StoreSchema {
             delta_max INTEGER NOT NULL, delta_sum INTEGER NOT NULL);
         CREATE TABLE timeline (bucket INTEGER NOT NULL, kind INTEGER NOT NULL, ring INTEGER NOT NULL,
             samples INTEGER NOT NULL, PRIMARY KEY (bucket, kind, ring)) WITHOUT ROWID;
+        CREATE TABLE stack (id INTEGER PRIMARY KEY, site INTEGER NOT NULL, process INTEGER NOT NULL,
+            count INTEGER NOT NULL, weight INTEGER NOT NULL);
+        CREATE TABLE frame (stack INTEGER NOT NULL, depth INTEGER NOT NULL, address INTEGER NOT NULL, symbol INTEGER,
+            offset INTEGER, certain INTEGER NOT NULL, PRIMARY KEY (stack, depth)) WITHOUT ROWID;
         CREATE TABLE event_run (number INTEGER PRIMARY KEY, count INTEGER NOT NULL, site INTEGER NOT NULL,
             subject INTEGER NOT NULL, value INTEGER NOT NULL, detail INTEGER NOT NULL, samples INTEGER NOT NULL,
             delta INTEGER NOT NULL);

@@ -1,6 +1,6 @@
 /// A kernel's own description of its types (BPF Type Format), for where the members of structures are.
 package struct BTF {
-    private static let magic: UInt16 = 0xEB9F
+    static let magic: UInt16 = 0xEB9F
     private static let typeSize = 12
     private static let memberSize = 12
     private static let longestChain = 32

@@ -5,6 +5,8 @@ package struct GuestKernel {
     package let kallsyms: Kallsyms
     /// Memory as the kernel's own page tables show it, whatever the processor runs.
     package private(set) var pages: GuestPages
+    /// Whether those are the kernel's own, and not the ones of the process that happened to run.
+    private let hasOwnTables: Bool
     /// Linear minus physical addresses of the kernel's image.
     package let imageDelta: UInt64
     /// The image's linear addresses.
@@ -16,7 +18,7 @@ package struct GuestKernel {
     private static let known: Set<String> = [
         "_text", "_stext", "_end", "kallsyms_token_table", "kallsyms_names", "init_top_pgt", "init_level4_pgt",
         "swapper_pg_dir", "__start_BTF", "__stop_BTF", "__per_cpu_offset", "current_task", "pcpu_hot", "init_task",
-        "modules", "linux_banner", "__start_notes", "__stop_notes",
+        "modules", "linux_banner", "__do_sys_getpid", "sys_getpid", "__start_notes", "__stop_notes",
     ]
     private static let largestBTF: UInt64 = 64 << 20
 
@@ -56,29 +58,44 @@ package struct GuestKernel {
         guard delta & 0xFFF == 0, end > text else { return nil }
         var own = pages
         own.paging = table.wordSize == 8 ? .long : pages.paging == .legacy ? .legacy : .pae
-        if let top = addresses["init_top_pgt"] ?? addresses["init_level4_pgt"] ?? addresses["swapper_pg_dir"] {
-            own.root = (top &- delta) & mask
-        }
-        if own.translate(text) == nil { own = pages }
+        let top = addresses["init_top_pgt"] ?? addresses["init_level4_pgt"] ?? addresses["swapper_pg_dir"]
+        if let top { own.root = (top &- delta) & mask }
+        let hasOwnTables = top != nil && own.translate(text) != nil
+        if !hasOwnTables { own = pages }
         guard own.translate(text) == (text &- delta) & mask else { return nil }
         kallsyms = table
         self.pages = own
+        self.hasOwnTables = hasOwnTables
         imageDelta = delta
         image = text..<end
         self.addresses = addresses
-        if let start = addresses["__start_BTF"], let stop = addresses["__stop_BTF"], start < stop,
-            stop - start <= Self.largestBTF
-        {
-            btf = BTF(own.bytes(start, count: Int(stop - start)))
-        } else {
-            btf = nil
+        btf = Self.types(own, addresses, physical: (text &- delta) & mask, size: end - text)
+    }
+
+    /// The kernel's types: between two symbols or, where the table names functions alone, by how they begin.
+    private static func types(
+        _ pages: GuestPages, _ addresses: [String: UInt64], physical: UInt64, size: UInt64
+    ) -> BTF? {
+        if let start = addresses["__start_BTF"], let stop = addresses["__stop_BTF"] {
+            return start < stop && stop - start <= largestBTF ? BTF(pages.bytes(start, count: Int(stop - start))) : nil
         }
+        let first = min(physical, UInt64(pages.ram.count))
+        let image = UnsafeRawBufferPointer(
+            rebasing: pages.ram[Int(first)..<Int(min(first + size, UInt64(pages.ram.count)))])
+        let header = UInt64(BTF.magic) | 1 << 16 | 24 << 32
+        for place in stride(from: 0, to: image.count - 24, by: 4)
+        where image.loadUnaligned(fromByteOffset: place, as: UInt64.self) == header {
+            let rest = UnsafeRawBufferPointer(rebasing: image[place..<min(place + Int(largestBTF), image.count)])
+            if let types = BTF(Array(rest)), types.size(of: "task_struct") != nil { return types }
+        }
+        return nil
     }
 
     /// The same kernel in another machine's memory.
     func moved(to pages: GuestPages) -> GuestKernel {
         var kernel = self
-        kernel.pages = GuestPages(ram: pages.ram, paging: self.pages.paging, root: self.pages.root)
+        kernel.pages = GuestPages(
+            ram: pages.ram, paging: self.pages.paging, root: hasOwnTables ? self.pages.root : pages.root)
         return kernel
     }
 

@@ -151,7 +151,10 @@ package final class FrontEnd {
 
     private func pass(_ record: EventRecord, _ site: UInt32) {
         guard let kind = EventKind(rawValue: record.kind) else { return }
-        if part == .boot, isUpperHalf(record) { beginKernel(at: record.count) }
+        if part == .boot {
+            if kind == .codeDecoded { bootBranches = record.value >> 16 }
+            if isUpperHalf(record) { beginKernel(at: record.count) }
+        }
         if record.count >= nextDivision { nextDivision = onDivision(record.count) }
         lastCount = record.count
         let carriesState = kind != .rdtsc && kind != .rdtscp && kind != .pause
@@ -214,7 +217,7 @@ package final class FrontEnd {
 
     private static let hasNoSite: [Bool] = (0...UInt8.max).map { raw in
         switch EventKind(rawValue: raw) {
-        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded,
+        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded, .codeChanged,
             .pageTableBegin, .pageTableEntry, .pageTableEnd:
             true
         default: false
@@ -248,18 +251,21 @@ package final class FrontEnd {
 
     /// Whether a record is of code in the upper half of the address space with paging on, where kernels live.
     private func isUpperHalf(_ record: EventRecord) -> Bool {
-        guard context.cr0 & CR0.pg != 0, record.ring != 3, !Self.hasNoSite[Int(record.kind)] else { return false }
+        // Code is decoded before it can do anything else, so the kernel begins with that.
+        let isCode = record.kind == EventKind.codeDecoded.rawValue
+        guard context.cr0 & CR0.pg != 0, record.ring != 3, isCode || !Self.hasNoSite[Int(record.kind)] else {
+            return false
+        }
         return context.isLong ? record.address >> 63 != 0 : record.address >= 0x8000_0000
     }
 
     private func beginKernel(at count: UInt64) {
         part = .kernel
         bootCounts = count - startCount
-        onKernel()
     }
 
-    /// Called when the kernel part begins.
-    var onKernel: () -> Void = {}
+    /// Indirect branches of the kernel when code was last decoded in the boot part; nil before that.
+    private(set) var bootBranches: UInt64?
 
     /// Nothing more comes; the run is at `count`. A run that had no kernel part was all kernel.
     func finish(at count: UInt64) {
