@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports check-costs build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports report-test check-costs build guests deps lint clean distclean
 .NOTPARALLEL:
 
 demo: build
@@ -17,6 +17,11 @@ symbols: build guests
 
 exports: build guests
 	scripts/exports
+
+# The report as a browser shows it.
+report-test: build
+	scripts/install-deps report
+	scripts/report-test
 
 soak: build guests
 	scripts/soak
