@@ -57,7 +57,7 @@ let package = Package(
         .testTarget(
             name: "AnalyzerTests", dependencies: ["Analyzer", "Replayer", "Tracer", "VMM", "CEngine"],
             swiftSettings: engineSettings),
-        .testTarget(name: "ReplayerTests", dependencies: ["Replayer"], swiftSettings: engineSettings),
+        .testTarget(name: "ReplayerTests", dependencies: ["Replayer", "VMM"], swiftSettings: engineSettings),
         .testTarget(name: "VMMTests", dependencies: ["VMM"], swiftSettings: engineSettings),
         // Runs instructions on the host CPU and on the engine; started by HostDifferentialTests.
         .target(

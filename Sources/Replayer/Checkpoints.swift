@@ -17,10 +17,8 @@ struct CheckpointLoader {
     }
 
     /// Restores checkpoint `number` on a machine that was just switched on.
-    /// - Returns: what the processor watches from then on.
-    func restore(
-        _ number: Int, on machine: Machine
-    ) throws(TraceError) -> (frames: [UInt8], descriptors: [Range<UInt64>])? {
+    /// - Returns: its record, with what belongs to the events and not to the machine.
+    func restore(_ number: Int, on machine: Machine) throws(TraceError) -> CheckpointRecord {
         let chosen = checkpoints[number]
         let pages = Int(machine.configuration.memorySize / 4096)
         var contents = [UInt32](repeating: PageRestore.asBooted, count: pages)
@@ -41,7 +39,7 @@ struct CheckpointLoader {
         } catch {
             throw .unusable("the checkpoint at count \(machine.clock.count) cannot be restored: \(error)")
         }
-        return record.watch
+        return record
     }
 
     private static func apply(_ record: CheckpointRecord, to contents: inout [UInt32]) throws(TraceError) {

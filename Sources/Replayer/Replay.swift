@@ -92,10 +92,10 @@ package final class Replay {
     @discardableResult
     package func begin(at count: UInt64? = nil) throws(TraceError) -> TracePosition {
         var progress = TraceProgress(position: reader.manifest.start)
-        var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
+        var checkpoint: CheckpointRecord?
         let target = TracePosition(count: count ?? reader.manifest.start.count, nanoseconds: .max)
         if let number = loader.last(before: target) {
-            watch = try loader.restore(number, on: machine)
+            checkpoint = try loader.restore(number, on: machine)
             progress = loader.checkpoints[number].record.progress
             machine.expectsInput = expectation(before: progress.journal)
         } else if reader.manifest.start.count > 0 {
@@ -115,7 +115,8 @@ package final class Replay {
             let verifier = try EventVerifier(reader, from: progress.events, limit: reader.reach.events)
             self.verifier = verifier
             machine.processor.attach(verifier, watching: reader.manifest.detail == .paging ? .paging : [])
-            if let watch, reader.manifest.detail == .paging { machine.processor.watchState = watch }
+            if let watch = checkpoint?.watch, reader.manifest.detail == .paging { machine.processor.watchState = watch }
+            machine.processor.leftTransfer = checkpoint?.transfer
         }
         return progress.position
     }
@@ -138,7 +139,9 @@ package final class Replay {
         if position != reader.manifest.start { verifier?.skipPaging() }
         let verifier = verifier
         run.forward = { verifier?.receive($0) }
+        let transfer = verifier == nil ? nil : machine.processor.leftTransfer
         machine.processor.attach(run, watching: [.paging, .model])
+        machine.processor.leftTransfer = transfer
     }
 
     /// Whether input was expected before journal entry `number`.

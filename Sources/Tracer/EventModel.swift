@@ -42,8 +42,8 @@ enum ValueModel: UInt8 {
 
 /// What of an event a trace keeps.
 extension EventRecord {
-    /// `EventFlags.hasPayload`, as a constant. All other flags are for sinks in memory: no trace holds them, and none is
-    /// compared.
+    /// `EventFlags.hasPayload`, as a constant. All other flags are for sinks in memory: no trace holds them, and none
+    /// is compared.
     package static var keptFlags: UInt8 { 1 << 0 }
 
     /// Kind, ring, size, flags and detail in one word, without what is not kept: kind in the lowest byte, flags in bits

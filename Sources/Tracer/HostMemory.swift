@@ -6,8 +6,8 @@ enum HostMemory {
     /// Bits of an entry of `/proc/self/pagemap`.
     private static let present: UInt64 = 1 << 63, swapped: UInt64 = 1 << 62
 
-    /// Which pages of an anonymous mapping were ever touched; the others are zero, and stay untouched by not being looked
-    /// at. Nil where the host does not say.
+    /// Which pages of an anonymous mapping were ever touched; the others are zero, and stay untouched by not being
+    /// looked at. Nil where the host does not say.
     static func touchedPages(_ mapping: UnsafeRawBufferPointer) -> [Bool]? {
         guard sysconf(Int32(_SC_PAGESIZE)) == pageSize else { return nil }
         let descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)

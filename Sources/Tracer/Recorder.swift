@@ -65,6 +65,7 @@ package final class Recorder: EventSink {
         epochStart = position.count
         lastSync = Self.now
         parts = FlightParts(path, isUsed: options.keepLast != nil)
+        try parts.begin()
         writer = try TraceWriter(
             parts.current, rate: manifest.instructionsPerMicrosecond, epoch: 0, firstEvent: 0)
         tracker = shared ?? StateTracker(machine)
@@ -72,7 +73,8 @@ package final class Recorder: EventSink {
         checkpointPages = tracker.addConsumer()
         for (_, disk) in disks { disk.onPending = { [unowned self] in writeDisks() } }
         if options.detail != .inputs {
-            machine.processor.attach(self, watching: options.detail == .paging ? .paging : [], keepingWatch: shared != nil)
+            machine.processor.attach(
+                self, watching: options.detail == .paging ? .paging : [], keepingWatch: shared != nil)
         }
         begin()
     }
@@ -215,7 +217,7 @@ package final class Recorder: EventSink {
     }
 
     /// Why nothing more can be written, once that is so.
-    package var failure: TraceError? { rotationFailure ?? writer.failure }
+    package var failure: TraceError? { ownFailure ?? writer.failure }
 
     private func writeDisks() {
         for (number, disk) in disks {
@@ -241,6 +243,12 @@ package final class Recorder: EventSink {
 
     private func takeCheckpoint(full: Bool) {
         noteProgress()
+        let state = machine.snapshotWithoutRAM()
+        guard state.count <= TraceFormat.largestColumn else {
+            // What the guest wrote to its disks is part of the state. Only what begins with a checkpoint needs one.
+            if full { ownFailure = .unusable("the guest has written more to its disks than a checkpoint holds") }
+            return
+        }
         let changed = tracker.take(checkpointPages)
         let pages = full ? tracker.nonzeroPages() : changed
         var contents: [UInt32] = []
@@ -253,8 +261,9 @@ package final class Recorder: EventSink {
         }
         writePages()
         let record = CheckpointRecord(
-            progress: progress, isFull: full, pages: pages, contents: contents, state: machine.snapshotWithoutRAM(),
-            watch: options.detail == .paging ? machine.processor.watchState : nil)
+            progress: progress, isFull: full, pages: pages, contents: contents, state: state,
+            watch: options.detail == .paging ? machine.processor.watchState : nil,
+            transfer: isWithoutEvents ? nil : machine.processor.leftTransfer)
         writer.append(CheckpointRecord.block(record, number: checkpoints, epoch: epoch))
         checkpoints += 1
     }
@@ -279,7 +288,7 @@ package final class Recorder: EventSink {
                 parts.next(), rate: manifest.instructionsPerMicrosecond, epoch: epoch, firstEvent: progress.events)
             writer = next
         } catch {
-            rotationFailure = error
+            ownFailure = error
             return
         }
         pageStore = PageStore()
@@ -287,7 +296,7 @@ package final class Recorder: EventSink {
         begin()
     }
 
-    private var rotationFailure: TraceError?
+    private var ownFailure: TraceError?
 
     /// Ends the recording with how the run ended; without an outcome it stays incomplete.
     /// - Returns: the bytes of each stream.
@@ -302,7 +311,7 @@ package final class Recorder: EventSink {
             writer.append(end.block(epoch: epoch))
         }
         var statistics = try writer.finish(complete: outcome != nil)
-        if let rotationFailure { throw rotationFailure }
+        if let ownFailure { throw ownFailure }
         if let merged = try parts.merge(complete: outcome != nil) { statistics = merged }
         return statistics
     }

@@ -220,6 +220,8 @@ package struct CheckpointRecord {
     package var state: [UInt8]
     /// With paging events: what the processor watches then.
     package var watch: (frames: [UInt8], descriptors: [Range<UInt64>])?
+    /// With events: string I/O that was left between two elements and is not reported yet.
+    package var transfer: StringTransfer?
 
     static func block(_ record: CheckpointRecord, number: UInt64, epoch: UInt32) -> Block {
         var fields = ByteWriter()
@@ -244,6 +246,15 @@ package struct CheckpointRecord {
             }
             block.columns += [(5, watch.frames), (6, ranges.bytes)]
         }
+        if let transfer = record.transfer {
+            var fields = ByteWriter()
+            let event = transfer.event
+            for value in [
+                event.count, event.address, event.operand, event.value, UInt64(event.kind), UInt64(event.ring),
+                UInt64(event.size), UInt64(event.detail),
+            ] { fields.varint(value) }
+            block.columns += [(7, fields.bytes), (8, transfer.payload)]
+        }
         return block
     }
 
@@ -266,7 +277,28 @@ package struct CheckpointRecord {
         }
         record.state = try block.column(4)
         record.watch = try watch(block)
+        record.transfer = try transfer(block)
         return record
+    }
+
+    private static func transfer(_ block: Block) throws(TraceError) -> StringTransfer? {
+        guard block.columns.contains(where: { $0.id == 7 }) else { return nil }
+        var reader = try block.reader(7, "transfer")
+        var transfer = StringTransfer()
+        transfer.event.count = try reader.varint()
+        transfer.event.address = try reader.varint()
+        transfer.event.operand = try reader.varint()
+        transfer.event.value = try reader.number("elements of a transfer", atMost: StringTransfer.most - 1)
+        transfer.event.kind = UInt8(try reader.number("a kind", atMost: 255))
+        transfer.event.ring = UInt8(try reader.number("a ring", atMost: 3))
+        transfer.event.size = UInt8(try reader.number("an instruction's size", atMost: 15))
+        transfer.event.detail = UInt32(try reader.number("an element's size", atMost: 4))
+        transfer.event.flags = EventFlags.hasPayload
+        transfer.payload = try block.column(8)
+        guard UInt64(transfer.payload.count) == transfer.event.value * UInt64(transfer.event.detail) else {
+            throw reader.failure("\(transfer.event.value) elements", "\(transfer.payload.count) bytes")
+        }
+        return transfer
     }
 
     private static func watch(_ block: Block) throws(TraceError) -> (frames: [UInt8], descriptors: [Range<UInt64>])? {

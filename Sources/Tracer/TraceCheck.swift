@@ -6,12 +6,15 @@ package struct TraceCheck {
     package private(set) var events: UInt64 = 0
     package private(set) var pages: UInt64 = 0
 
-    package init(_ reader: TraceReader) throws(TraceError) {
+    /// `progress` is told now and then how much of the work is done, from 0 to 1.
+    package init(_ reader: TraceReader, progress: (Double) -> Void = { _ in }) throws(TraceError) {
+        let size = Double(max(reader.fileSize, 1))
         for entry in reader.blocks {
             let block = try reader.load(entry)
             try check(entry, block, reader)
+            progress(Double(entry.end) / size / 2)
         }
-        try checkEvents(reader)
+        try checkEvents(reader) { progress(0.5 + $0 / 2) }
         try checkCheckpoints(reader)
         _ = try reader.eventCounts()
         _ = try reader.journal()
@@ -39,10 +42,12 @@ package struct TraceCheck {
         }
     }
 
-    private mutating func checkEvents(_ reader: TraceReader) throws(TraceError) {
+    private mutating func checkEvents(_ reader: TraceReader, _ progress: (Double) -> Void) throws(TraceError) {
         let cursor = try EventCursor(reader)
+        let total = Double(max(reader.blocks(.events).reduce(0) { $0 + UInt64($1.header.items) }, 1))
         while let record = try cursor.next() {
             if record.kind != EventKind.payload.rawValue { events += 1 }
+            if events & 0xfffff == 0 { progress(Double(events) / total) }
         }
     }
 
@@ -79,14 +84,17 @@ package struct TraceStrip {
         self.checkpoints = checkpoints
     }
 
-    /// Writes the copy.
+    /// Writes the copy. `progress` is told how much of it is done, from 0 to 1.
     /// - Returns: its size in bytes.
-    package func copy(_ reader: TraceReader, to path: String) throws(TraceError) -> UInt64 {
+    package func copy(
+        _ reader: TraceReader, to path: String, progress: (Double) -> Void = { _ in }
+    ) throws(TraceError) -> UInt64 {
         if checkpoints, reader.manifest.start.count > 0 {
             throw .unusable("a trace that does not begin at power-on needs its checkpoints")
         }
         let file = try TraceFileWriter(path)
         for entry in reader.blocks {
+            progress(Double(entry.offset) / Double(max(reader.fileSize, 1)))
             switch entry.stream {
             case .manifest:
                 var manifest = reader.manifest

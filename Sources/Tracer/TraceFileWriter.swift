@@ -13,6 +13,8 @@ package final class TraceFileWriter {
     package init(_ path: String) throws(TraceError) {
         descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else { throw .cannotWrite(errno: errno) }
+        // Says that it is being written, as long as this process lives.
+        flock(descriptor, LOCK_EX | LOCK_NB)
         var header = ByteWriter()
         header.raw(TraceFormat.magic)
         header.fixed(TraceFormat.version)
@@ -23,6 +25,14 @@ package final class TraceFileWriter {
     }
 
     deinit { _ = close(descriptor) }
+
+    /// Whether a process is writing the file at `path`.
+    static func isBeingWritten(_ path: String) -> Bool {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { _ = close(descriptor) }
+        return flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
+    }
 
     /// Compresses and appends a block. After an error the file ends with the last whole block.
     package func append(_ block: Block, level: Int32 = 3) throws(TraceError) {
@@ -37,7 +47,8 @@ package final class TraceFileWriter {
     package func append(_ header: BlockHeader, _ payload: [UInt8]) throws(TraceError) {
         let entry = IndexEntry(header: header, offset: offset)
         try write(header.bytes(payload: payload) + payload)
-        index.append(entry)
+        // One more than is indexed says that there is no index.
+        if index.count <= IndexEntry.mostIndexed { index.append(entry) }
     }
 
     /// Writes the index and the trailer, and makes sure that all of it is in the file.

@@ -35,6 +35,8 @@ struct CompareCommand: ParsableCommand {
         help: ArgumentHelp("Where an image is that the trace does not hold.", valueName: "role=file"),
         transform: { try ImageArgument($0) })
     var image: [ImageArgument] = []
+    @Flag(help: "Say what the literature reports of strategies beside each other, and whether the model agrees.")
+    var orderings = false
     @Flag(help: "Write JSON.")
     var json = false
 
@@ -53,7 +55,8 @@ struct CompareCommand: ParsableCommand {
             ? CompareText.json(result, outcome).document
             : CompareText(
                 result: result, manifest: reader.manifest, path: trace, includesWaits: model.includeWaits,
-                audits: model.audit, hasBars: Terminal.isTerminal(.standardOutput)
+                audits: model.audit, showsOrderings: orderings,
+                hasBars: Terminal.isTerminal(.standardOutput)
             ).text
         FileDescriptor.standardOutput.writeAll(Array(text.utf8))
         throw ExitCode(try ModelReport.conclude(result, outcome))

@@ -9,6 +9,7 @@ struct CompareText {
     let path: String
     let includesWaits: Bool
     let audits: Bool
+    let showsOrderings: Bool
     let hasBars: Bool
 
     private static let barWidth = 24
@@ -24,6 +25,7 @@ struct CompareText {
         rows += result.entries.map(row)
         text += TextColumns(rows, right: Set(1...9)).text + "\n"
         text += waits + distinctions + remarks
+        if showsOrderings { text += orderings }
         if audits {
             for entry in result.entries where entry.auditedChanges > 0 {
                 text += "audit of \(entry.name): \(entry.auditedChanges) checks, \(entry.findings.count) findings\n"
@@ -131,6 +133,21 @@ struct CompareText {
         return text
     }
 
+    /// What the literature says, and whether the model agrees.
+    private var orderings: String {
+        Orderings.findings(result).reduce("") { text, finding in
+            text + "\(Self.words(finding.verdict)): \(finding.statement); \(finding.source)\n"
+        }
+    }
+
+    private static func words(_ verdict: Orderings.Verdict) -> String {
+        switch verdict {
+        case .holds: "holds"
+        case .notDistinguishable: "not distinguishable"
+        case .disagrees(let charge): "the model disagrees, because of \(charge)"
+        }
+    }
+
     // MARK: JSON
 
     static func json(_ result: ModelResult, _ outcome: ModelSession.Result) -> JSON {
@@ -146,6 +163,16 @@ struct CompareText {
             ("idle_ns", .integer(result.idleNanoseconds)),
             ("boot_cycles", .cycles(result.bootCycles)),
             ("strategies", .array(result.entries.map { entry($0, in: result) })),
+            (
+                "orderings",
+                .array(
+                    Orderings.findings(result).map {
+                        .object([
+                            ("statement", .string($0.statement)), ("source", .string($0.source)),
+                            ("verdict", .string(words($0.verdict))),
+                        ])
+                    })
+            ),
             ("verified_events", .integer(outcome.verifiedEvents)),
             ("verified_digests", .integer(outcome.verifiedDigests)),
             ("divergence", divergence),

@@ -14,7 +14,11 @@ struct InfoCommand: ParsableCommand {
 
     func run() throws {
         let reader = try OpenTrace.reader(trace)
-        let info = try OpenTrace.describing(trace) { () throws(TraceError) in try TraceInfo(reader) }
+        let progress = ProgressLine("reading")
+        let info = try OpenTrace.describing(trace) { () throws(TraceError) in
+            try TraceInfo(reader) { progress.show($0) }
+        }
+        progress.clear()
         FileDescriptor.standardOutput.writeAll(Array((json ? info.json.document : info.text).utf8))
     }
 }
@@ -28,10 +32,11 @@ struct TraceInfo {
     private let inputBytes: UInt64
     private let lastDigest: StateDigest?
 
-    init(_ reader: TraceReader) throws(TraceError) {
+    init(_ reader: TraceReader, progress: (Double) -> Void) throws(TraceError) {
         self.reader = reader
         var statistics = TraceStatistics()
         for entry in reader.blocks {
+            progress(Double(entry.offset) / Double(max(reader.fileSize, 1)))
             if entry.stream == .events {
                 statistics.note(entry.header, try reader.payload(entry))
             } else {

@@ -31,7 +31,11 @@ struct StripCommand: ParsableCommand {
     func run() throws {
         let reader = try OpenTrace.reader(trace)
         let strip = TraceStrip(images: images, events: events, checkpoints: checkpoints)
-        let written = try OpenTrace.describing(output) { () throws(TraceError) in try strip.copy(reader, to: output) }
+        let progress = ProgressLine("copying")
+        let written = try OpenTrace.describing(output) { () throws(TraceError) in
+            try strip.copy(reader, to: output) { progress.show($0) }
+        }
+        progress.clear()
         if json {
             let document = JSON.object([("bytes_before", .integer(reader.fileSize)), ("bytes", .integer(written))])
             FileDescriptor.standardOutput.writeAll(Array(document.document.utf8))

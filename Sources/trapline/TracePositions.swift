@@ -64,7 +64,13 @@ enum PositionArgument {
 /// Opening a trace with the file's name in every complaint.
 enum OpenTrace {
     static func reader(_ path: String) throws(CommandError) -> TraceReader {
-        try describing(path) { () throws(TraceError) in try TraceReader(path) }
+        try describing(path) { () throws(TraceError) in
+            let parts = try FlightParts.salvage(path)
+            if !parts.isEmpty {
+                StandardError.say("\(path) was made of what a killed recording left: \(parts.joined(separator: ", "))")
+            }
+            return try TraceReader(path)
+        }
     }
 
     static func describing<T>(_ path: String, _ body: () throws(TraceError) -> T) throws(CommandError) -> T {

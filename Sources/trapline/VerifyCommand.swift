@@ -14,7 +14,11 @@ struct VerifyCommand: ParsableCommand {
 
     func run() throws {
         let reader = try OpenTrace.reader(trace)
-        let check = try OpenTrace.describing(trace) { () throws(TraceError) in try TraceCheck(reader) }
+        let progress = ProgressLine("checking")
+        let check = try OpenTrace.describing(trace) { () throws(TraceError) in
+            try TraceCheck(reader) { progress.show($0) }
+        }
+        progress.clear()
         if json {
             let document = JSON.object([
                 ("complete", .bool(reader.isComplete)), ("blocks", .integer(UInt64(reader.blocks.count))),

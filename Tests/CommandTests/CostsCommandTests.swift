@@ -105,6 +105,21 @@ struct CostsCommandTests {
         #expect(try CommandRun(shell: "\(command) costs").output.contains("\nhost "))
     }
 
+    @Test func aTableOfTheHostThatLacksARowIsToBeMeasuredAgain() throws {
+        let folder = try TemporaryFolder()
+        try FileManager.default.createDirectory(
+            atPath: folder.path + "/trapline", withIntermediateDirectories: true)
+        let rows = try #require(BuiltInCosts.table("zen3")).json.split(separator: "\n")
+        let text = rows.filter { !$0.contains("\"cpuid\"") }.joined(separator: "\n")
+        _ = try folder.file("trapline/host.json", Array(text.utf8))
+        let run = try CommandRun(shell: "XDG_CACHE_HOME=\(folder.path) \(CommandRun.executable.path) costs host")
+        #expect(run.code == 2)
+        #expect(
+            run.errors
+                == "trapline: \(folder.path)/trapline/host.json: line 1: the row of \"cpuid\" is missing; expected one "
+                + "in \"costs\" for each primitive; 'trapline calibrate' makes a new one\n")
+    }
+
     @Test func aTableThatCannotBeWrittenIsSaidBeforeAnythingIsMeasured() throws {
         let run = try CommandRun(["calibrate", "-o", "/none/host.json"])
         #expect(run.code == 2)

@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import Testing
 
@@ -166,6 +167,98 @@ struct RecordCommandTests {
         #expect(replayed >= 5)
     }
 
+    /// Prints its time-stamp counter, which is its count, in units of 65,536, as eight letters and a newline, for ever.
+    private static let clock: [UInt8] = {
+        let words: [UInt32] = [
+            0x1BAD_B002, 0x1_0000, 0 &- (0x1BAD_B002 &+ 0x1_0000), 0x10_0000, 0x10_0000, 0, 0x10_1000, 0x10_0020,
+        ]
+        // mov dx, 0x3fd; until al & 0x20: in al, dx
+        let wait: [UInt8] = [0x66, 0xBA, 0xFD, 0x03, 0xEC, 0xA8, 0x20, 0x74, 0xFB]
+        let send: [UInt8] = [0x66, 0xBA, 0xF8, 0x03, 0x88, 0xE0, 0xEE]  // mov dx, 0x3f8; mov al, ah; out dx, al
+        // rol ebx, 4; mov ah, bl; and ah, 15; add ah, 'A'
+        let digit: [UInt8] = [0xC1, 0xC3, 0x04, 0x88, 0xDC, 0x80, 0xE4, 0x0F, 0x80, 0xC4, 0x41] + wait + send
+        // rdtsc; shrd eax, edx, 16; mov ebx, eax; mov ecx, 8
+        let begin: [UInt8] = [0x0F, 0x31, 0x0F, 0xAC, 0xD0, 0x10, 0x89, 0xC3, 0xB9, 8, 0, 0, 0]
+        let line = begin + digit + [0xE2, 0 &- UInt8(digit.count + 2), 0xB4, 0x0A] + wait + send
+        return words.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32($0 * 8)) } }
+            + line + [0xEB, 0 &- UInt8(line.count + 2)]
+    }()
+
+    /// What a guest had printed a second before its recording was killed, the trace reaches.
+    @Test(arguments: [[], ["--detail", "inputs"], ["--engine", "interpreter"]])
+    func aKillLosesAtMostASecond(options: [String]) throws {
+        let trace = folder.path + "/t.tline"
+        let image = try folder.file("clock.img", Self.clock)
+        var random = SystemRandomNumberGenerator()
+        for _ in 0..<4 {
+            let process = Process()
+            process.executableURL = CommandRun.executable
+            process.arguments =
+                ["record", "-o", trace, "--kernel", image, "--memory", "16", "--stdin", "none"] + options
+            process.standardError = FileHandle.nullDevice
+            let output = Pipe()
+            process.standardOutput = output
+            try process.run()
+            let printed = PrintedTimes(output.fileHandleForReading)
+            Thread.sleep(forTimeInterval: Double.random(in: 1.2...2.4, using: &random))
+            let killed = DispatchTime.now()
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+            // The host's time is taken when a line has been read, so the guest was there by then.
+            let lines = printed.lines
+            let before = lines.last { $0.time.uptimeNanoseconds + 1_000_000_000 <= killed.uptimeNanoseconds }
+            let count = try #require(before.map { Self.count($0.text) }, "\(lines.count) lines")
+            #expect(count > 0)
+            let info = try CommandRun(["info", trace, "--json"])
+            let reach = try #require(try field(info.output, "instructions") as? Int, "\(info.errors)")
+            #expect(reach >= count, "the trace reaches \(reach), the guest had printed \(count)")
+            #expect(reach <= Self.count(lines.last?.text ?? "") + 1_000_000_000)
+        }
+    }
+
+    /// The count that a line of `clock` says.
+    private static func count(_ line: String) -> Int {
+        line.utf8.reduce(0) { $0 << 4 | (Int($1) - 0x41) } << 16
+    }
+
+    /// The parts of a flight recorder that was killed become one trace when it is first read, but not before.
+    @Test func aKilledFlightRecorderReplays() throws {
+        let trace = folder.path + "/t.tline"
+        let image = try folder.file("loop.img", Self.loop)
+        for seconds in [0.05, 0.4, 0.8, 1.2] {
+            let process = Process()
+            process.executableURL = CommandRun.executable
+            process.arguments = [
+                "record", "-o", trace, "--kernel", image, "--memory", "16", "--stdin", "none", "--digest-every",
+                "1000000", "--keep-last", "3",
+            ]
+            process.standardError = FileHandle.nullDevice
+            try process.run()
+            Thread.sleep(forTimeInterval: seconds)
+            if seconds > 1 {
+                let early = try CommandRun(["info", trace])
+                #expect(early.code == 2 && early.errors.contains("still being recorded"), "\(early.errors)")
+            }
+            kill(process.processIdentifier, SIGKILL)
+            process.waitUntilExit()
+            let info = try CommandRun(["info", trace, "--json"])
+            guard info.code == 0 else {
+                #expect(info.code == 2 && info.errors.split(separator: "\n").count == 1, "\(info.errors)")
+                #expect(seconds < 0.4)
+                continue
+            }
+            #expect(info.errors.contains("made of what a killed recording left"), "\(info.errors)")
+            #expect(try field(info.output, "complete") as? Bool == false)
+            if seconds > 1 { #expect(try field(info.output, "start") as? Int ?? 0 > 0) }
+            let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+            #expect(files.sorted() == ["loop.img", "t.tline"])
+            for from in ["0%", "50%"] {
+                let replay = try CommandRun(["replay", trace, "--quiet", "--from", from])
+                #expect(replay.code == 0 && replay.errors.contains("incomplete"), "\(replay.errors)")
+            }
+        }
+    }
+
     @Test func aSignalClosesTheTrace() throws {
         let trace = folder.path + "/t.tline"
         let image = try folder.file("loop.img", Self.loop)
@@ -215,5 +308,36 @@ struct RecordCommandTests {
             let run = try CommandRun(["replay", trace, "--quiet", "--from", position])
             #expect(run.code == 2, "\(position): \(run.errors)")
         }
+    }
+}
+
+/// The whole lines that a process prints, with the time at which each was read.
+private final class PrintedTimes: @unchecked Sendable {
+    private let lock = NSLock()
+    private var collected: [(time: DispatchTime, text: String)] = []
+    private let ended = DispatchSemaphore(value: 0)
+
+    init(_ handle: FileHandle) {
+        Thread { [self] in
+            var rest: [UInt8] = []
+            while true {
+                let bytes = handle.availableData
+                if bytes.isEmpty { break }
+                let now = DispatchTime.now()
+                rest += bytes
+                while let end = rest.firstIndex(of: 0x0A) {
+                    let text = String(decoding: rest[..<end], as: UTF8.self)
+                    rest.removeSubrange(...end)
+                    lock.withLock { collected.append((now, text)) }
+                }
+            }
+            ended.signal()
+        }.start()
+    }
+
+    /// All of them, once the process has ended.
+    var lines: [(time: DispatchTime, text: String)] {
+        ended.wait()
+        return lock.withLock { collected }
     }
 }

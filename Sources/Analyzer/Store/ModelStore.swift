@@ -101,7 +101,7 @@ extension AnalysisStore {
                 """)
         var numbers: [Int64?] = [nil]
         for (number, site) in frontEnd.sites.enumerated().dropFirst() {
-            guard frontEnd.isOfKernel(UInt32(number)) else {
+            guard frontEnd.siteCounts[number] > 0 else {
                 numbers.append(nil)
                 continue
             }
@@ -134,8 +134,8 @@ extension AnalysisStore {
         var taken: [(site: Int64?, path: Int, times: Int64)] = []
         // What is charged at no site makes up the rest of each path.
         var left = strategy.ledger.paths.indices.map { strategy.ledger.times($0, in: .kernel) }
-        strategy.ledger.forEachSite { site, path, times in
-            guard frontEnd.isOfKernel(site), let number = sites[Int(site)] else { return }
+        strategy.ledger.forEachSite(in: .kernel) { _, site, path, times in
+            guard let number = sites[Int(site)] else { return }
             taken.append((number, path, times))
             left[path] -= times
         }

@@ -163,7 +163,7 @@ struct CPUState {
     uint64_t scratchAddress;        // its linear address
     EventRecord *_Nullable events;  // the sink's buffer, NULL with no sink attached
     uint32_t eventCount, eventCapacity;
-    uint64_t eventCounts[128];      // by EventKind
+    uint64_t eventCounts[128];      // by EventKind; the last one is 1 while INS or OUTS is left between two elements
     // What finding the next block needs, all owned by the Processor and valid as long as it lives.
     TLBEntry *fetchEntries;         // the fetch TLB: 1,024 small, then 64 large entries
     uint32_t *blockBuckets;         // the block cache's hash: arena slot of the first block in each bucket
@@ -220,6 +220,7 @@ static inline uint64_t *cpu_pdptr(CPUState *cpu, int index) { return &cpu->pdptr
 static inline uint64_t *cpu_mtrr_fixed(CPUState *cpu, int index) { return &cpu->mtrrFixed[index % 11]; }
 static inline uint64_t *cpu_mtrr_variable(CPUState *cpu, int index) { return &cpu->mtrrVariable[index & 15]; }
 static inline uint64_t *cpu_performance(CPUState *cpu, int index) { return &cpu->performance[index & 7]; }
+static inline uint64_t *cpu_leaves_transfer(CPUState *cpu) { return &cpu->eventCounts[127]; }
 static inline uint64_t *cpu_event_count(CPUState *cpu, int kind) { return &cpu->eventCounts[kind & 127]; }
 
 /// An operation with all operand fields zero. `place` stands in for the operand pointer until one is set.

@@ -6,6 +6,8 @@ package struct Charges: ExpressibleByDictionaryLiteral {
         items = elements.map { (primitive: $0.0, count: $0.1) }
     }
 
+    package init(_ items: [(primitive: Primitive, count: Int)]) { self.items = items }
+
     package static let none: Charges = [:]
 
     package static func + (left: Charges, right: Charges) -> Charges {
@@ -62,6 +64,14 @@ package struct Path {
     /// What it costs, less what the bare machine would have paid for the same.
     package let charges: Charges
     package let tally: Tally
+
+    package init(event: String, eventClass: EventClass, mechanism: String, charges: Charges, tally: Tally) {
+        self.event = event
+        self.eventClass = eventClass
+        self.mechanism = mechanism
+        self.charges = charges
+        self.tally = tally
+    }
 }
 
 /// The number of a path within its strategy.

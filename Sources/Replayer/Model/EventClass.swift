@@ -6,5 +6,10 @@ package enum EventClass: UInt8, CaseIterable {
 
     package var name: String { Self.names[Int(rawValue)] }
 
+    package init?(name: String) {
+        guard let index = Self.names.firstIndex(of: name) else { return nil }
+        self = Self.allCases[index]
+    }
+
     private static let names = allCases.map { "\($0)" }
 }

@@ -56,8 +56,8 @@ package final class FrontEnd {
     package private(set) var sites: [EventSite] = [EventSite(address: 0, kind: 0, ring: 0)]
     /// Events at each site, but for those in delay loops.
     package private(set) var siteCounts: [Int64] = [0]
-    /// Whether a site was first seen before the kernel proper.
-    private var isBootSite: [Bool] = [true]
+    /// Where each site was first met.
+    package private(set) var siteFirsts: [UInt64] = [0]
     private var siteTable: [EventSite: UInt32] = [:]
     /// The site that an address, by its low bits, had last.
     private var recentSites = [UInt32](repeating: 0, count: 1 << 12)
@@ -73,6 +73,9 @@ package final class FrontEnd {
     package private(set) var kinds: [[Int64]]
     private var waitCounts: [UInt64] = [0, 0]
     private var bootCounts: UInt64 = 0
+    /// The count from which on `onDivision` wants to be called, which says the next one.
+    var nextDivision: UInt64 = .max
+    var onDivision: (_ count: UInt64) -> UInt64 = { _ in .max }
     /// Takes each event.
     private let emit: (ModelEvent) -> Void
 
@@ -148,7 +151,11 @@ package final class FrontEnd {
 
     private func pass(_ record: EventRecord, _ site: UInt32) {
         guard let kind = EventKind(rawValue: record.kind) else { return }
-        if part == .boot, isUpperHalf(record) { beginKernel(at: record.count) }
+        if part == .boot {
+            if kind == .codeDecoded { bootBranches = record.value >> 16 }
+            if isUpperHalf(record) { beginKernel(at: record.count) }
+        }
+        if record.count >= nextDivision { nextDivision = onDivision(record.count) }
         lastCount = record.count
         let carriesState = kind != .rdtsc && kind != .rdtscp && kind != .pause
         let enabled = carriesState ? record.flags & EventFlags.interruptsEnabled != 0 : interruptsEnabled
@@ -210,7 +217,7 @@ package final class FrontEnd {
 
     private static let hasNoSite: [Bool] = (0...UInt8.max).map { raw in
         switch EventKind(rawValue: raw) {
-        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded,
+        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded, .codeChanged,
             .pageTableBegin, .pageTableEntry, .pageTableEnd:
             true
         default: false
@@ -233,7 +240,7 @@ package final class FrontEnd {
             number = UInt32(sites.count)
             sites.append(site)
             siteCounts.append(0)
-            isBootSite.append(part == .boot)
+            siteFirsts.append(record.count)
             siteTable[site] = number
         }
         recentSites[slot] = number
@@ -244,18 +251,21 @@ package final class FrontEnd {
 
     /// Whether a record is of code in the upper half of the address space with paging on, where kernels live.
     private func isUpperHalf(_ record: EventRecord) -> Bool {
-        guard context.cr0 & CR0.pg != 0, record.ring != 3, !Self.hasNoSite[Int(record.kind)] else { return false }
+        // Code is decoded before it can do anything else, so the kernel begins with that.
+        let isCode = record.kind == EventKind.codeDecoded.rawValue
+        guard context.cr0 & CR0.pg != 0, record.ring != 3, isCode || !Self.hasNoSite[Int(record.kind)] else {
+            return false
+        }
         return context.isLong ? record.address >> 63 != 0 : record.address >= 0x8000_0000
     }
 
     private func beginKernel(at count: UInt64) {
         part = .kernel
         bootCounts = count - startCount
-        onKernel()
     }
 
-    /// Called when the kernel part begins.
-    var onKernel: () -> Void = {}
+    /// Indirect branches of the kernel when code was last decoded in the boot part; nil before that.
+    private(set) var bootBranches: UInt64?
 
     /// Nothing more comes; the run is at `count`. A run that had no kernel part was all kernel.
     func finish(at count: UInt64) {
@@ -278,7 +288,4 @@ package final class FrontEnd {
 
     /// There was no kernel part apart from the boot.
     private(set) var isAllKernel = false
-
-    /// Whether a site counts for results: it is the kernel's or a program's, not the boot's.
-    package func isOfKernel(_ site: UInt32) -> Bool { site != 0 && (isAllKernel || !isBootSite[Int(site)]) }
 }

@@ -9,8 +9,9 @@ package struct IndependentCounts {
     private var user = [Int64](repeating: 0, count: 256)
     /// Writes to CR3.
     package private(set) var addressSpaceSwitches: Int64 = 0
-    /// Instructions decoded in the kernel.
+    /// Instructions decoded in the kernel, each once until it changes.
     package private(set) var decodedInstructions: Int64 = 0
+    private var code = CodeCoverage()
 
     private var walkReferences: Int64 = 0
 
@@ -27,7 +28,11 @@ package struct IndependentCounts {
                 walkReferences += Int64(batch[index].detail >> 8 & 0xff)
             }
             if batch[index].kind == EventKind.codeDecoded.rawValue, batch[index].ring != 3 {
-                decodedInstructions += Int64(batch[index].detail)
+                decodedInstructions += code.add(
+                    batch[index].operand, bytes: batch[index].value & 0xffff, instructions: UInt64(batch[index].detail))
+            }
+            if batch[index].kind == EventKind.codeChanged.rawValue {
+                code.remove(batch[index].operand, bytes: batch[index].value)
             }
         }
     }

@@ -14,8 +14,13 @@ package final class Ledger {
     /// Times by part and path. Owned here.
     private var times: [[Int64]] = Part.allCases.map { _ in [] }
     private var sites = SiteCounts()
+    /// What charges are told apart by besides their site; `RunDivisions` says what that is.
+    var division: UInt32 = 0
+    /// Times by part and path at each moment that was asked for.
+    private(set) var snapshots: [[[Int64]]] = []
 
     func add(_ path: Path) -> PathID {
+        precondition(paths.count < 254, "more paths than a key has room for")
         paths.append(path)
         for part in times.indices { times[part].append(0) }
         return PathID(number: paths.count - 1)
@@ -23,13 +28,22 @@ package final class Ledger {
 
     @inline(__always) func charge(_ path: PathID, site: UInt32, part: Part, times count: Int64) {
         times[part.rawValue][path.number] &+= count
-        if part != .wait, site != 0 { sites.add(site, path.number, count) }
+        if part != .wait { sites.add(SiteCounts.key(division, site, part, path.number), count) }
     }
+
+    func takeSnapshot() { snapshots.append(times) }
 
     package func times(_ path: Int, in part: Part) -> Int64 { times[part.rawValue][path] }
 
-    /// How often a path was taken at each site outside delay loops, in no order.
-    package func forEachSite(_ body: (_ site: UInt32, _ path: Int, _ times: Int64) -> Void) { sites.forEach(body) }
+    /// How often a path was taken at each site in each division of a part that is not `wait`, in no order.
+    package func forEachSite(
+        in part: Part, _ body: (_ division: UInt32, _ site: UInt32, _ path: Int, _ times: Int64) -> Void
+    ) {
+        sites.forEach { key, times in
+            guard SiteCounts.part(key) == part else { return }
+            body(SiteCounts.division(key), SiteCounts.site(key), SiteCounts.path(key), times)
+        }
+    }
 
     /// A run that never had a kernel proper was all kernel.
     func countBootAsKernel() {
@@ -37,32 +51,17 @@ package final class Ledger {
             times[Part.kernel.rawValue][path] += times[Part.boot.rawValue][path]
             times[Part.boot.rawValue][path] = 0
         }
-    }
-
-    /// The multiples of each primitive in one part, of the paths that `includes` allows.
-    package func primitives(in part: Part, where includes: (Path) -> Bool = { _ in true }) -> PrimitiveCounts {
-        var counts = PrimitiveCounts()
-        for (number, path) in paths.enumerated() where includes(path) {
-            counts.add(path.charges, times: times[part.rawValue][number])
-        }
-        return counts
-    }
-
-    package func tally(in part: Part) -> (worldSwitches: Int64, hypercalls: Int64, hiddenFaults: Int64, ipcs: Int64) {
-        var sum: (worldSwitches: Int64, hypercalls: Int64, hiddenFaults: Int64, ipcs: Int64) = (0, 0, 0, 0)
-        for (number, path) in paths.enumerated() {
-            let count = times[part.rawValue][number]
-            sum.worldSwitches += count * Int64(path.tally.worldSwitches)
-            sum.hypercalls += count * Int64(path.tally.hypercalls)
-            sum.hiddenFaults += count * Int64(path.tally.hiddenFaults)
-            sum.ipcs += count * Int64(path.tally.ipcs)
-        }
-        return sum
+        for index in snapshots.indices { snapshots[index].swapAt(Part.boot.rawValue, Part.kernel.rawValue) }
+        sites.countBootAsKernel()
     }
 }
 
-/// Counts by site and path: an open hash table, since few paths are taken at any one site.
+/// Counts by division, site, part and path: an open hash table, since few paths are taken at any one site.
 private struct SiteCounts {
+    private static let siteShift: UInt64 = 9
+    private static let divisionShift: UInt64 = 41
+    private static let kernelBit: UInt64 = 1 << 8
+
     private var keys: [UInt64]
     private var values: [Int64]
     private var used = 0
@@ -72,11 +71,27 @@ private struct SiteCounts {
         values = [Int64](repeating: 0, count: 1 << 12)
     }
 
-    /// `site` is not zero.
-    @inline(__always) mutating func add(_ site: UInt32, _ path: Int, _ count: Int64) {
-        let key = UInt64(site) << 8 | UInt64(path)
+    /// Never zero. `path` is below 255, `division` below 2²³.
+    @inline(__always) static func key(_ division: UInt32, _ site: UInt32, _ part: Ledger.Part, _ path: Int) -> UInt64 {
+        UInt64(division) << divisionShift | UInt64(site) << siteShift | (part == .kernel ? kernelBit : 0)
+            | UInt64(truncatingIfNeeded: path &+ 1)
+    }
+
+    static func division(_ key: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: key >> divisionShift) }
+    static func site(_ key: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: key >> siteShift) }
+    static func part(_ key: UInt64) -> Ledger.Part { key & kernelBit != 0 ? .kernel : .boot }
+    static func path(_ key: UInt64) -> Int { Int(key & 0xff) - 1 }
+
+    /// Only for a run without a kernel part.
+    mutating func countBootAsKernel() {
+        let old = self
+        self = SiteCounts()
+        old.forEach { key, times in add(key | Self.kernelBit, times) }
+    }
+
+    @inline(__always) mutating func add(_ key: UInt64, _ count: Int64) {
         let mask = keys.count - 1
-        var slot = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 40) & mask
+        var slot = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 32) & mask
         while keys[slot] != key {
             if keys[slot] == 0 { return insert(key, count, at: slot) }
             slot = (slot &+ 1) & mask
@@ -94,17 +109,15 @@ private struct SiteCounts {
         values = [Int64](repeating: 0, count: oldKeys.count * 2)
         let mask = keys.count - 1
         for (index, key) in oldKeys.enumerated() where key != 0 {
-            var slot = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 40) & mask
+            var slot = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 32) & mask
             while keys[slot] != 0 { slot = (slot &+ 1) & mask }
             keys[slot] = key
             values[slot] = oldValues[index]
         }
     }
 
-    func forEach(_ body: (UInt32, Int, Int64) -> Void) {
-        for (index, key) in keys.enumerated() where key != 0 {
-            body(UInt32(key >> 8), Int(key & 0xff), values[index])
-        }
+    func forEach(_ body: (_ key: UInt64, _ times: Int64) -> Void) {
+        for (index, key) in keys.enumerated() where key != 0 { body(key, values[index]) }
     }
 }
 

@@ -66,20 +66,22 @@ package struct ModelResult {
 
     /// Prices a finished run. With `includesWaits` delay loops count as work.
     package init(_ run: StrategyRun, _ costs: CostTable, idleNanoseconds: UInt64, includesWaits: Bool) {
+        self.init(ModelCounts(run, idleNanoseconds: idleNanoseconds), costs, includesWaits: includesWaits)
+    }
+
+    package init(_ counts: ModelCounts, _ costs: CostTable, includesWaits: Bool) {
         self.costs = costs
-        let frontEnd = run.frontEnd
-        width = frontEnd.context.isLong ? 64 : 32
-        let waits = frontEnd.native[Ledger.Part.wait.rawValue]
-        let kernel = frontEnd.native[Ledger.Part.kernel.rawValue]
+        width = counts.width
+        let waits = counts.native[Ledger.Part.wait.rawValue]
+        let kernel = counts.native[Ledger.Part.kernel.rawValue]
         native = includesWaits ? kernel + waits : kernel
         nativeCycles = native.cycles(costs)
-        bootCycles = frontEnd.native[Ledger.Part.boot.rawValue].cycles(costs)
+        bootCycles = counts.native[Ledger.Part.boot.rawValue].cycles(costs)
         delayCycles = waits.cycles(costs)
-        self.idleNanoseconds = idleNanoseconds
-        let (width, native) = (width, native)
-        entries = run.strategies.map { strategy in
-            Entry(
-                strategy, width: width, costs: costs, native: native, includesWaits: includesWaits, frontEnd: frontEnd)
+        idleNanoseconds = counts.idleNanoseconds
+        let native = native
+        entries = counts.strategies.map { strategy in
+            Entry(strategy, counts, costs: costs, native: native, includesWaits: includesWaits)
         }
     }
 
@@ -99,59 +101,53 @@ package struct ModelResult {
 
 extension ModelResult.Entry {
     fileprivate init(
-        _ strategy: Strategy, width: Int, costs: CostTable, native: PrimitiveCounts, includesWaits: Bool,
-        frontEnd: FrontEnd
+        _ strategy: ModelCounts.OfStrategy, _ all: ModelCounts, costs: CostTable, native: PrimitiveCounts,
+        includesWaits: Bool
     ) {
-        let type = type(of: strategy)
-        name = type.name
-        hypothetical = [type.hypothetical(width: width), costs.hypothetical[type.name]].compactMap { $0 }
-        notApplicable = type.isApplicable(width: width) ? nil : "not applicable to \(width)-bit kernels"
-        let ledger = strategy.ledger
-        let waits = ledger.primitives(in: .wait)
+        name = strategy.name
+        let type = StrategyCatalog.named(name)
+        hypothetical = [type?.hypothetical(width: all.width), costs.hypothetical[name]].compactMap { $0 }
+        notApplicable =
+            type?.isApplicable(width: all.width) ?? true ? nil : "not applicable to \(all.width)-bit kernels"
         let parts: [Ledger.Part] = includesWaits ? [.kernel, .wait] : [.kernel]
         func sum(_ includes: (Path) -> Bool) -> PrimitiveCounts {
-            parts.reduce(PrimitiveCounts()) { $0 + ledger.primitives(in: $1, where: includes) }
+            parts.reduce(PrimitiveCounts()) { $0 + strategy.primitives(in: $1, where: includes) }
         }
         added = sum { _ in true }
         cyclesAdded = added.cycles(costs)
         cycles = (native + added).cycles(costs)
         ratio = Self.ratio(of: added, to: native, costs)
         estimatedShare = added.estimatedShare(costs)
-        tally = ledger.tally(in: .kernel)
+        tally = strategy.tally(in: .kernel)
         byClass = EventClass.allCases.compactMap { eventClass in
             let counts = sum { $0.eventClass == eventClass }
             return counts.counts.contains { $0 != 0 } ? (eventClass, counts.cycles(costs)) : nil
         }
-        waitAdded = waits.cycles(costs)
-        bootAdded = ledger.primitives(in: .boot).cycles(costs)
+        waitAdded = strategy.primitives(in: .wait).cycles(costs)
+        bootAdded = strategy.primitives(in: .boot).cycles(costs)
         extras = strategy.extras
-        silentlyWrong = (strategy as? TrapAndEmulate)?.silentlyWrong
-        sites = Self.sites(of: ledger, costs, frontEnd)
+        silentlyWrong = strategy.silentlyWrong
+        sites = Self.sites(of: strategy, all, costs)
         findings = strategy.findings
         auditedChanges = strategy.auditedChanges
     }
 
     private static func sites(
-        of ledger: Ledger, _ costs: CostTable, _ frontEnd: FrontEnd
+        of strategy: ModelCounts.OfStrategy, _ all: ModelCounts, _ costs: CostTable
     ) -> [ModelResult.SiteCost] {
-        var counts: [UInt32: PrimitiveCounts] = [:]
-        ledger.forEachSite { site, path, times in
-            guard frontEnd.isOfKernel(site) else { return }
-            counts[site, default: PrimitiveCounts()].add(ledger.paths[path].charges, times: times)
-        }
-        let priced = counts.map { (site: $0.key, cycles: $0.value.cycles(costs)) }
+        let priced = strategy.bySite.filter { $0.key != 0 }.map { (site: $0.key, cycles: $0.value.cycles(costs)) }
         // The site's number breaks ties, so that the order does not depend on hashes.
         let first = priced.sorted { ($1.cycles.typical, $0.site) < ($0.cycles.typical, $1.site) }
         return first.prefix(ModelResult.mostSites).map {
-            ModelResult.SiteCost(
-                site: frontEnd.sites[Int($0.site)], count: frontEnd.siteCounts[Int($0.site)], added: $0.cycles)
+            let site = all.sites[Int($0.site)]
+            return ModelResult.SiteCost(site: site.place, count: site.events, added: $0.cycles)
         }
     }
 
     /// The extremes of (native + added) / native over all values within the table's ranges. For a trial ratio r the
     /// sign of native + added − r · native is decided primitive by primitive, so a few steps find each extreme
     /// (Dinkelbach, 1967).
-    static func ratio(of added: PrimitiveCounts, to native: PrimitiveCounts, _ costs: CostTable) -> CostRange {
+    package static func ratio(of added: PrimitiveCounts, to native: PrimitiveCounts, _ costs: CostTable) -> CostRange {
         func extreme(_ seeksHighest: Bool) -> Double {
             var ratio = 0.0
             for _ in 0..<20 {

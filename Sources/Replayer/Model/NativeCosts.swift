@@ -48,7 +48,7 @@ package enum NativeCosts {
         case .monitor, .mwait, .xgetbv, .xsetbv, .rsm: [.rareInstruction: 1]
         case .tlbFill: [.walkReference: 1]
         case .none, .dma, .interruptAsserted, .modeSwitch, .pageTableWrite, .descriptorWrite, .firstTouch, .payload,
-            .pageTableBegin, .pageTableEntry, .pageTableEnd, .tlbReuse, .codeDecoded:
+            .pageTableBegin, .pageTableEntry, .pageTableEnd, .tlbReuse, .codeDecoded, .codeChanged:
             .none
         }
     }

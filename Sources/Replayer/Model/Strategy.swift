@@ -189,6 +189,7 @@ package class Strategy {
         case .firstTouch: firstTouched(event)
         case .descriptorWrite: descriptorWritten(event)
         case .codeDecoded: decoded(event)
+        case .codeChanged: codeChanged(event)
         case .portIn, .portOut, .mmioRead, .mmioWrite: accessed(event)
         case .exception: raised(event)
         case .interruptAsserted: asserted(event)
@@ -215,6 +216,7 @@ package class Strategy {
     package func firstTouched(_ event: ModelEvent) {}
     package func descriptorWritten(_ event: ModelEvent) {}
     package func decoded(_ event: ModelEvent) {}
+    package func codeChanged(_ event: ModelEvent) {}
     package func raised(_ event: ModelEvent) { chargeRule(event) }
     package func asserted(_ event: ModelEvent) {}
     package func delivered(_ event: ModelEvent) { chargeRule(event) }

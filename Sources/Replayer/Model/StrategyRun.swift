@@ -12,8 +12,8 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     package let strategies: [Strategy]
     package let frontEnd: FrontEnd
     package private(set) var independent = IndependentCounts()
-    /// Indirect branches of the kernel when the run began, when its kernel part did, and at the end.
-    private var branches: (start: UInt64, kernel: UInt64?, end: UInt64)
+    /// Indirect branches of the kernel when the run began.
+    private let startBranches: UInt64
     private let machine: Machine
     /// Takes each batch too, on the guest's thread, before the strategies do.
     package var forward: ((UnsafeBufferPointer<EventRecord>) -> Void)?
@@ -22,7 +22,6 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     private struct Batch {
         let records: UnsafeMutablePointer<EventRecord>
         let count: Int
-        let branches: UInt64
     }
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let changed: UnsafeMutablePointer<pthread_cond_t>
@@ -31,13 +30,11 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     private var isEnding = false
     private var thread = pthread_t()
     private var isRunning = false
-    /// Of the batch that the strategies are at.
-    private var batchBranches: UInt64 = 0
 
     /// Prepares `types` for a machine that is where the run begins.
     package init(
         _ types: [Strategy.Type], on machine: Machine, devices: DevicePolicy, options: StrategyOptions,
-        mutation: Mutation? = nil
+        mutation: Mutation? = nil, divisions: RunDivisions? = nil
     ) {
         self.machine = machine
         let holder = StrategyHolder()
@@ -47,13 +44,16 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         strategies = types.map { $0.init(setting) }
         holder.hold(strategies)
         self.frontEnd = frontEnd
-        let taken = machine.processor.cpu.pointee.kernelIndirectBranches
-        branches = (taken, nil, taken)
+        startBranches = machine.processor.cpu.pointee.kernelIndirectBranches
         mutex = .allocate(capacity: 1)
         changed = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
-        frontEnd.onKernel = { [unowned self] in branches.kernel = batchBranches }
+        if var divisions {
+            let ledgers = strategies.map(\.ledger)
+            frontEnd.nextDivision = divisions.first
+            frontEnd.onDivision = { count in divisions.reach(count, ledgers) }
+        }
         startThread()
     }
 
@@ -95,10 +95,7 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
             while waiting.count >= Self.mostBatches { pthread_cond_wait(changed, mutex) }
             let buffer = free.popLast() ?? .allocate(capacity: Self.batchSize)
             buffer.update(from: events.baseAddress.unsafelyUnwrapped + start, count: count)
-            waiting.append(
-                Batch(
-                    records: buffer, count: count,
-                    branches: machine.processor.cpu.pointee.kernelIndirectBranches))
+            waiting.append(Batch(records: buffer, count: count))
             pthread_cond_signal(changed)
             pthread_mutex_unlock(mutex)
             start += count
@@ -108,7 +105,6 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
     /// Ends the thread when all is done, closes the books, and checks them.
     package func finish() {
         guard isRunning else { return }
-        branches.end = machine.processor.cpu.pointee.kernelIndirectBranches
         pthread_mutex_lock(mutex)
         isEnding = true
         pthread_cond_signal(changed)
@@ -117,10 +113,13 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
         isRunning = false
         let count = machine.clock.count
         frontEnd.finish(at: count)
-        let kernel = branches.kernel ?? branches.start
+        let end = machine.processor.cpu.pointee.kernelIndirectBranches
+        let kernel = frontEnd.isAllKernel ? startBranches : frontEnd.bootBranches ?? startBranches
+        // What is charged at the end is of no process.
+        for strategy in strategies { strategy.ledger.division = 0 }
         for strategy in strategies {
-            strategy.branched(Int64(bitPattern: branches.end &- kernel), in: .kernel)
-            strategy.branched(Int64(bitPattern: kernel &- branches.start), in: .boot)
+            strategy.branched(Int64(bitPattern: end &- kernel), in: .kernel)
+            strategy.branched(Int64(bitPattern: kernel &- startBranches), in: .boot)
             strategy.finish()
             strategy.crossCheck(independent, at: count)
             if frontEnd.isAllKernel { strategy.ledger.countBootAsKernel() }
@@ -138,10 +137,7 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
             pthread_cond_signal(changed)
             pthread_mutex_unlock(mutex)
             if taken.isEmpty { return }
-            for batch in taken {
-                batchBranches = batch.branches
-                frontEnd.take(UnsafeBufferPointer(start: batch.records, count: batch.count))
-            }
+            for batch in taken { frontEnd.take(UnsafeBufferPointer(start: batch.records, count: batch.count)) }
             pthread_mutex_lock(mutex)
             free.append(contentsOf: taken.map(\.records))
             pthread_mutex_unlock(mutex)

@@ -11,13 +11,14 @@ final class BinaryTranslation: Strategy {
     override class var usualDevices: DeviceWay { .emulated }
     override class var notes: [String] {
         [
-            "Kernel code is translated when it is first decoded, and again after it was changed; a translation is "
-                + "never dropped for want of room.",
+            "An instruction of the kernel is translated when it is first met, and again after it was changed, however "
+                + "often it is entered at another place; a translation is never dropped for want of room.",
             "A store that has faulted on a traced page is retranslated into a callout after some faults.",
             "Indirect branches and returns of the kernel pay a lookup each; direct branches are free once linked.",
         ]
     }
 
+    private var code = CodeCoverage()
     private var shadow: ShadowPaging?
     private var flag: VirtualInterruptFlag?
     private var devices: DeviceAccess?
@@ -137,9 +138,12 @@ final class BinaryTranslation: Strategy {
 
     override func decoded(_ event: ModelEvent) {
         guard !event.isUser else { return }
+        let new = code.add(event.operand, bytes: event.value & 0xffff, instructions: UInt64(event.detail))
         let isTwice = has(.translationCountedTwice) && event.count % 13 == 0
-        charge(translate, event, times: Int64(event.detail) * (isTwice ? 2 : 1))
+        if new > 0 { charge(translate, event, times: new * (isTwice ? 2 : 1)) }
     }
+
+    override func codeChanged(_ event: ModelEvent) { code.remove(event.operand, bytes: event.value) }
 
     override func branched(_ count: Int64, in part: Ledger.Part) {
         if let lookup { ledger.charge(lookup, site: 0, part: part, times: count) }

@@ -61,8 +61,8 @@ package final class Processor: Archivable {
     private(set) var watchesModel = false
     /// For each slot of the data TLB, whether its page was accessed since the last flush; kept for `tlbReuse` alone.
     private var reusedSlots = [Bool](repeating: false, count: TLB.smallEntries + TLB.largeEntries)
-    /// The bytes that the running INS or OUTS has moved, while a sink is attached.
-    var stringPayload: [UInt8] = []
+    /// The running INS or OUTS, or the one that was left between two elements.
+    var transfer: StringTransfer?
     /// Physical ranges of the descriptor tables that are watched for the sink.
     var descriptorRanges: [Range<UInt64>] = []
 
@@ -152,6 +152,7 @@ package final class Processor: Archivable {
 
     /// Puts the processor into its state after RESET# (SDM volume 3, table 10-1).
     package func reset() {
+        if cpu_leaves_transfer(cpu).pointee != 0 { endTransfer() }
         cpu.resetState(model)
         flushTLB(keepGlobal: false)
         modeChanged()
@@ -240,6 +241,8 @@ package final class Processor: Archivable {
             for frame in 0..<Int(memory.size / pageSize) { memory.frames[frame] &= ~FrameAttributes.watched }
             descriptorRanges = []
         }
+        // Of a transfer that was begun without this sink it gets the rest.
+        if !keepingWatch || cpu.pointee.events == nil { transfer = nil }
         // What is cached already would never be seen to be touched.
         dataCaches.dropAll()
         if sink != nil && cpu.pointee.events == nil {
@@ -256,12 +259,6 @@ package final class Processor: Archivable {
     /// Begins to count events anew.
     package func clearEventCounts() {
         for kind in EventKind.allCases { cpu_event_count(cpu, Int32(kind.rawValue)).pointee = 0 }
-    }
-
-    /// Keeps an element that INS or OUTS moved, for its event.
-    func noteStringIO(_ value: UInt32, size: Int) {
-        guard cpu.pointee.events != nil else { return }
-        for index in 0..<size { stringPayload.append(UInt8(truncatingIfNeeded: value >> UInt32(index * 8))) }
     }
 
     /// Drops what is cached already, which would never be seen to be touched or stored to.
@@ -301,6 +298,7 @@ package final class Processor: Archivable {
         dataTLB.archive("dataTLB", archive)
         fetchTLB.archive("fetchTLB", archive)
         guard archive.isRestoring else { return }
+        transfer = nil
         physicalMask = ((1 << model.physicalAddressBits) - 1) & (a20Enabled ? ~0 : ~(1 << 20))
         blocks.flush()
         dataCaches.dropAll()

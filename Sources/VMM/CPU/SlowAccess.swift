@@ -244,6 +244,7 @@ extension Processor {
     /// Bytes of a frame with decoded code are about to change: the blocks that hold them go.
     func codeWritten(_ physical: UInt64, _ count: Int) {
         blocks.invalidate(physical, count, cpu)
+        if watchesModel { reportOnly(.codeChanged, operand: physical, value: UInt64(count), size: 0) }
         if !blocks.hasBlocks(inFrameOf: physical) { memory.unmark(physical, FrameAttributes.code) }
     }
 

@@ -51,6 +51,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// Takes a system-management interrupt: saves the state at SMBASE and starts at SMBASE + 8000H.
     package func enterSMM() {
+        if cpu_leaves_transfer(self).pointee != 0 { processor.endTransfer() }
         let area = SaveArea(isLong: processor.model.hasLongMode)
         let image = save(area)
         pointee.inSMM = true

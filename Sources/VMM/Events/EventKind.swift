@@ -28,9 +28,11 @@ package enum EventKind: UInt8, CaseIterable {
     /// The first data access, since the TLB was flushed but for global entries, to a page that it still held: `address`
     /// and all else as of `tlbFill`.
     case tlbReuse
-    /// Instructions were decoded that were never decoded before, or changed since: `operand` is the physical address,
-    /// `value` their bytes, `detail` their number.
+    /// A block of instructions was decoded, which may overlap others: `operand` is the physical address,
+    /// `value` their bytes and, from bit 16 on, the indirect branches that the kernel had taken; `detail` their number.
     case codeDecoded
+    /// Bytes in a frame with decoded code change: `operand` is the physical address, `value` their number.
+    case codeChanged
 
     /// The kinds of events that a trace may hold.
     package static let recorded = allCases.filter { $0 != .none && $0.rawValue < EventKind.payload.rawValue }

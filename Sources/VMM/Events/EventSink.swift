@@ -12,6 +12,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         _ kind: EventKind, address: UInt64, operand: UInt64, value: UInt64, detail: UInt32 = 0, size: UInt8 = 0
     ) {
         cpu_event_count(self, Int32(kind.rawValue)).pointee &+= 1
+        if _slowPath(cpu_leaves_transfer(self).pointee != 0) { processor.endTransfer() }
         if _slowPath(pointee.events != nil) {
             append(
                 EventRecord(
@@ -22,6 +23,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
     /// Puts a record into the sink's buffer, handing the buffer over when it is full.
     @inline(never) package func append(_ record: EventRecord) {
+        if _slowPath(cpu_leaves_transfer(self).pointee != 0) { processor.endTransfer() }
         guard let events = pointee.events else { return }
         var record = record
         if pointee.flags & RFlags.if != 0 { record.flags |= EventFlags.interruptsEnabled }

@@ -143,31 +143,30 @@ enum SensitiveInstructions {
 
     /// INS and OUTS: one event for all the elements that were moved, with the bytes behind it.
     @inline(never) private static func reportStringIO(_ cpu: CPU, _ op: OperationPointer, _ position: UInt64) -> Next {
-        let ring = cpu.pointee.cpl
-        let address = cpu.nextLinearAddress
-        let port = cpu.gpr(Register.rdx) & 0xffff
-        let left = cpu.gpr(Register.rcx)
         let processor = cpu.processor
-        processor.stringPayload.removeAll(keepingCapacity: true)
-        let next = op.pointee.inner.unsafelyUnwrapped(cpu, op)
-        guard happened(cpu) || cpu.gpr(Register.rcx) != left else { return next }
-        cpu_event_count(cpu, Int32(op.pointee.kind)).pointee &+= 1
-        guard cpu.pointee.events != nil else { return next }
-        let width = op.pointee.displacement & 0xff
-        let bytes = processor.stringPayload
-        cpu.append(
+        let repeats = op.pointee.flags & (OperationFlags.rep | OperationFlags.repne) != 0
+        let left = cpu.gpr(Register.rcx) & op.pointee.addressMask
+        let wasLeft = processor.beginTransfer(
             EventRecord(
-                count: position, address: address, operand: port, value: UInt64(bytes.count) / max(width, 1),
-                kind: op.pointee.kind, ring: ring, size: op.pointee.length, flags: EventFlags.hasPayload,
-                detail: UInt32(width)))
-        for start in stride(from: 0, to: bytes.count, by: 16) {
-            let part = bytes[start..<min(start + 16, bytes.count)]
-            var words: (UInt64, UInt64) = (0, 0)
-            withUnsafeMutableBytes(of: &words) { $0.copyBytes(from: part) }
-            cpu.append(
-                EventRecord(
-                    count: position, address: address, operand: words.0, value: words.1,
-                    kind: EventKind.payload.rawValue, ring: ring, size: UInt8(part.count), flags: 0, detail: 0))
+                count: position, address: cpu.nextLinearAddress, operand: cpu.gpr(Register.rdx) & 0xffff, value: 0,
+                kind: op.pointee.kind, ring: cpu.pointee.cpl, size: op.pointee.length, flags: EventFlags.hasPayload,
+                detail: UInt32(op.pointee.displacement & 0xff)))
+        let next = op.pointee.inner.unsafelyUnwrapped(cpu, op)
+        let leaves = cpu.gpr(Register.rcx) & op.pointee.addressMask
+        // Of one that faults, the elements before the fault happened.
+        let isOver = happened(cpu)
+        guard isOver || leaves != left || wasLeft else {
+            processor.transfer = nil
+            return next
+        }
+        if !wasLeft { cpu_event_count(cpu, Int32(op.pointee.kind)).pointee &+= 1 }
+        if isOver, repeats, leaves != 0 {
+            processor.leaveTransfer()
+        } else if left == 0 || !repeats || processor.transfer?.event.value != 0 {
+            processor.endTransfer()
+        } else {
+            // All of it was reported in parts.
+            processor.transfer = nil
         }
         return next
     }

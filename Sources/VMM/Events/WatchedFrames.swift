@@ -65,10 +65,11 @@ extension Processor {
         }
     }
 
-    /// Reports instructions that are decoded for the first time, or anew.
+    /// Reports a block that was decoded.
     func reportDecoded(_ physical: UInt64, bytes: UInt16, instructions: UInt8) {
         guard watchesModel else { return }
-        reportOnly(.codeDecoded, operand: physical, value: UInt64(bytes), size: 0, detail: UInt32(instructions))
+        let value = cpu.pointee.kernelIndirectBranches << 16 | UInt64(bytes)
+        reportOnly(.codeDecoded, operand: physical, value: value, size: 0, detail: UInt32(instructions))
     }
 
     /// Watches the descriptor tables as they are now, and no others.
@@ -121,7 +122,7 @@ extension Processor {
     }
 
     /// Gives the sink an event that is not counted otherwise, so that counts do not depend on whether there is a sink.
-    private func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8, detail: UInt32 = 0) {
+    func reportOnly(_ kind: EventKind, operand: UInt64, value: UInt64, size: UInt8, detail: UInt32 = 0) {
         cpu.append(
             EventRecord(
                 count: cpu.pointee.position, address: cpu.nextLinearAddress, operand: operand, value: value,

@@ -104,8 +104,8 @@ struct HostMeasurements {
 
     // MARK: Memory
 
-    /// Lines of the pointer chases: each in a page of its own they are twice what the TLBs of the tables' CPUs hold, and the
-    /// second-level cache holds them all.
+    /// Lines of the pointer chases: each in a page of its own they are twice what the TLBs of the tables' CPUs hold,
+    /// and the second-level cache holds them all.
     private static let lines = 4096
 
     private mutating func measureMemory() {

@@ -212,6 +212,8 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
     let port = cpu.gpr(Register.rdx, as: UInt16.self)
     guard cpu.ioPermitted(port: port, size: size) else { return cpu.leave(at: op) }
     return cpu.repeated(op) {
+        // What happens on the way happens at this element, wherever the run was stopped before.
+        cpu.pointee.position = cpu.count(before: op)
         guard let destination = cpu.destinationAddress(op, size, write: true),
             let place = cpu.beginUpdate(T.self, linear: destination, op)
         else { return nil }
@@ -228,6 +230,7 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
     let port = cpu.gpr(Register.rdx, as: UInt16.self)
     guard cpu.ioPermitted(port: port, size: size) else { return cpu.leave(at: op) }
     return cpu.repeated(op) {
+        cpu.pointee.position = cpu.count(before: op)
         guard let source = cpu.sourceAddress(op, size), let value = cpu.read(T.self, linear: source, op) else {
             return nil
         }
