@@ -253,7 +253,7 @@ function showDevices() {
         for (const row of registers) row.classList.toggle("closed", !open);
       },
     }, name);
-    return [el("tr", {}, el("td", {}, toggle), el("td", { class: "soft" }, `${device.registers.length} registers`),
+    return [el("tr", {}, el("td", {}, toggle), el("td", { class: "soft" }, device.registers.length === 1 ? "1 register" : `${device.registers.length} registers`),
       numbers(device, device.cycles)), ...registers];
   })));
 }
