@@ -59,15 +59,26 @@ function showFlame() {
   const name = flame.zoomed ? flamePath(flame.zoomed) : null;
   flame.root = flameTree();
   flame.zoomed = name && findFrame(name) || flame.root;
-  byId("flame-note").textContent = isNative() ? "The bare machine adds nothing: choose another strategy." :
-    `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of the run, ` +
-    "process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page fault, stands " +
-    "by its process." + (data.flame.saved[chosenIndex()] > 0.005 * flame.root.value
-      ? ` Not drawn: places where it saves ${cycles(data.flame.saved[chosenIndex()])} against the bare machine.` : "") + (data.other
-      ? ` Compared with ${data.other.trace}, where it adds ${cycles(data.other.added[chosenIndex()].typical)}, ` +
-        `${data.other.ratios[chosenIndex()]} times the bare machine: red frames take more here, blue ones less, and a ` +
-        "frame is as wide as the larger of the two." : "");
+  byId("flame-note").textContent = flameNote();
   drawFlame();
+}
+
+function flameNote() {
+  if (isNative()) return "The bare machine adds nothing: choose another strategy.";
+  const index = chosenIndex();
+  const saved = data.flame.saved[index];
+  let note = `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of ` +
+    "the run, process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page fault, " +
+    "stands by its process.";
+  if (saved > 0.005 * flame.root.value) {
+    note += ` Not drawn: places where it saves ${cycles(saved)} against the bare machine.`;
+  }
+  if (data.other) {
+    note += ` Compared with ${data.other.trace}, where it adds ${cycles(data.other.added[index].typical)}, ` +
+      `${data.other.ratios[index]} times the bare machine: red frames take more here, blue ones less, and a frame is ` +
+      "as wide as the larger of the two.";
+  }
+  return note;
 }
 
 const flamePath = (node) => node.parent ? [...flamePath(node.parent), node.name] : [];
