@@ -2,6 +2,7 @@ import Analyzer
 import ArgumentParser
 import Replayer
 import Tracer
+import VMM
 
 /// `trapline report`: everything about a trace as one HTML file.
 struct ReportCommand: ParsableCommand {
@@ -33,14 +34,18 @@ struct ReportCommand: ParsableCommand {
 
     func run() throws {
         let file = try OutputFile(path)
-        EndingSignal.watch()
         let costs = try CostAnalysis(options.request, model)
+        EndingSignal.watch()
         let reader = try OpenTrace.reader(options.trace)
         do {
             var data = try ReportData(costs, reader, options, model).json
             if let diff, case .object(var members) = data {
                 members.append(("other", try other(diff)))
                 data = .object(members)
+            }
+            if EndingSignal.wasReceived {
+                StandardError.say("interrupted: there is no report")
+                throw ExitCode(Outcome.interrupted.exitCode)
             }
             try file.finish(ReportPage.html(title: title, data: data.text))
         } catch let error as TraceError {

@@ -69,8 +69,8 @@ struct WhatIfReport {
 
     private var text: String {
         var text = """
-            What rewriting sites in place would save, modelled with the costs of \(costs.result.costs.name). A rewritten \
-            site costs what the in-place system in brackets charges there; ratios are to the bare machine
+            What rewriting sites in place would save, modelled with the costs of \(costs.result.costs.name). A \
+            rewritten site costs what the in-place system in brackets charges there; ratios are to the bare machine
 
 
             """

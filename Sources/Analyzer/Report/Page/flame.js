@@ -68,8 +68,8 @@ function flameNote() {
   const index = chosenIndex();
   const saved = data.flame.saved[index];
   let note = `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of ` +
-    "the run, process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page fault, " +
-    "stands by its process.";
+    "the run, process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page " +
+    "fault, stands by its process.";
   if (saved > 0.005 * flame.root.value) {
     note += ` Not drawn: places where it saves ${cycles(saved)} against the bare machine.`;
   }
@@ -165,24 +165,31 @@ function zoomFlame(node, focusActive) {
   drawFlame(focusActive);
 }
 
-// Marks what matches, and says how many frames that are and how many cycles. A frame below another match adds nothing.
+// Marks what matches, and says how many frames that are and how many cycles. A frame below another match adds nothing;
+// one that is too narrow to be drawn marks the frame that holds it.
 function searchFlame() {
   const needle = flame.needle.toLowerCase();
   let [count, value] = [0, 0];
-  const matches = new Set();
+  const [matches, holders, drawn] = [new Set(), new Set(), new Set(flame.nodes.values())];
   if (needle) {
     const visit = (node, isBelow) => {
       const isMatch = node !== flame.root && node.name.toLowerCase().includes(needle);
       if (isMatch) {
         count++;
         matches.add(node);
+        let holder = node;
+        while (holder && !drawn.has(holder)) holder = holder.parent;
+        if (holder && holder !== node) holders.add(holder);
         if (!isBelow) value += node.value;
       }
       for (const child of node.children) visit(child, isBelow || isMatch);
     };
     visit(flame.root, false);
   }
-  for (const [button, node] of flame.nodes) button.classList.toggle("hit", matches.has(node));
+  for (const [button, node] of flame.nodes) {
+    button.classList.toggle("hit", matches.has(node));
+    button.classList.toggle("holds", holders.has(node));
+  }
   const share = flame.root.value > 0 ? value / flame.root.value : 0;
   byId("found").textContent = needle ? `${count} frames match, ${cycles(value)} cycles, ${percent(share)}` : "";
 }
