@@ -160,6 +160,11 @@ struct RecordCommandTests {
             }
             #expect(try field(info.output, "complete") as? Bool == false)
             let replay = try CommandRun(["replay", trace, "--json"])
+            if replay.code == 2, replay.errors.contains("the trace does not hold the whole kernel") {
+                // Killed between the manifest and the images.
+                #expect(seconds < 1 && replay.errors.split(separator: "\n").count == 1, "\(replay.errors)")
+                continue
+            }
             #expect(replay.code == 0 && replay.errors.contains("incomplete"), "\(replay.errors)")
             #expect(try field(replay.output, "instructions") as? Int == field(info.output, "instructions") as? Int)
             replayed += 1
@@ -200,6 +205,8 @@ struct RecordCommandTests {
             process.standardOutput = output
             try process.run()
             let printed = PrintedTimes(output.fileHandleForReading)
+            // However long the machine takes to begin.
+            for _ in 0..<600 where printed.lines.isEmpty { Thread.sleep(forTimeInterval: 0.1) }
             Thread.sleep(forTimeInterval: Double.random(in: 1.2...2.4, using: &random))
             let killed = DispatchTime.now()
             kill(process.processIdentifier, SIGKILL)
