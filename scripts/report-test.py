@@ -68,7 +68,8 @@ class Opened:
 
 def costs(page, compare):
     rows = {row.get_attribute("data-strategy"): row for row in page.locator("#strategies tbody tr").all()}
-    check(list(rows) == [entry["name"] for entry in compare["strategies"]], "the strategies are compare's, in its order")
+    names = [entry["name"] for entry in compare["strategies"]]
+    check(list(rows) == names, "the strategies are compare's, in its order")
     for entry in compare["strategies"]:
         cells = rows[entry["name"]].locator("td").all_inner_texts()
         if not entry["applicable"]:
@@ -77,7 +78,8 @@ def costs(page, compare):
         ratio = entry["ratio_to_native"]
         shown = [float(cells[index]) for index in (1, 2, 3)]
         expected = [ratio["typical"], ratio["low"], ratio["high"]]
-        check([rounded(value) for value in shown] == expected, f"{entry['name']}: shows {shown}, compare has {expected}")
+        holds = [rounded(value) for value in shown] == expected
+        check(holds, f"{entry['name']}: shows {shown}, compare has {expected}")
         heading = rows[entry["name"]].locator("th").inner_text()
         check(("†" in heading) == entry["hypothetical"], f"{entry['name']}: hypothetical is marked")
         names = texts(page, "#apart tbody th")
@@ -125,7 +127,8 @@ def flame(page):
     check(box["width"] > 0.98 * whole["width"], "the zoomed frame takes the whole width")
     page.click("#zoom-out")
     check(frames.count() == before, "the whole graph is back")
-    page.fill("#search", "CPUID")
+    leaf = page.locator("#flame button[aria-level='5']").first.get_attribute("aria-label")
+    page.fill("#search", leaf.split(" at ")[0].lower())
     hits = page.locator("#flame button.hit").count()
     check(0 < hits < before, f"a search marks frames: {hits}")
     check(page.inner_text("#found").split(" ")[0].isdigit() and "%" in page.inner_text("#found"), "and counts them")
@@ -245,6 +248,18 @@ def hostile(browser):
     opened.close("hostile")
 
 
+def differences(browser):
+    """The report against another trace."""
+    opened = Opened(browser, folder / "diff.html")
+    page = opened.page
+    check("Compared with v1-long-mode.tline" in page.inner_text("#flame-note"), "it says what it is compared with")
+    changed = page.locator("#flame button.more, #flame button.less").count()
+    check(changed > 0, "frames that changed are marked")
+    label = page.locator("#flame button").first.get_attribute("aria-label")
+    check("before" in label and "now" in label, f"frames tell both: {label}")
+    opened.close("diff")
+
+
 def looks(browser):
     for name, options in (("light", {}), ("dark", {"color_scheme": "dark"}), ("calm", {"reduced_motion": "reduce"})):
         opened = Opened(browser, folder / "boot.html", **options)
@@ -282,6 +297,7 @@ def main():
         fresh.close("keyboard")
         looks(browser)
         hostile(browser)
+        differences(browser)
         browser.close()
     print(f"report: {checks} checks, {len(failures)} failed; {size} bytes, open in {opened.seconds:.2f} s")
     return 1 if failures else 0

@@ -11,8 +11,8 @@ struct AnalyzeCommand: ParsableCommand {
         discussion: """
             A filter is one or more of kind, ring, phase, site, symbol, module, process, pid, port, mmio, vector, msr,
             leaf, device, register with = or != and a value, such as 'kind=cpuid,rdmsr ring=0 symbol=native_*'.
-            Times are counts of the guest from the event before. With --strategy the table shows the modelled cycles that \
-            the strategy adds, and --what-if shows what it would add with instructions rewritten in place.
+            Times are counts of the guest from the event before. With --strategy the table shows the modelled cycles \
+            that the strategy adds, and --what-if shows what it would add with instructions rewritten in place.
             """)
 
     @OptionGroup var options: AnalysisOptions

@@ -1,7 +1,9 @@
 import Analyzer
+import ArgumentParser
 import Glibc
 import Replayer
 import Tracer
+import VMM
 
 /// A trace's store together with what strategies did, priced by one cost table. The guest is run again for it the first
 /// time only.
@@ -40,7 +42,9 @@ struct CostAnalysis {
         switch outcome.end {
         case .diverged(let divergence):
             throw CommandError.trace(path: request.trace, .unusable(divergence.sentence))
-        case .outcome(.interrupted): throw CommandError.badCombination("interrupted: nothing was kept")
+        case .outcome(.interrupted):
+            StandardError.say("interrupted: nothing was kept")
+            throw ExitCode(Outcome.interrupted.exitCode)
         case .cutOff, .outcome, .position: break
         }
         let counts = ModelCounts(outcome.run, idleNanoseconds: outcome.idleNanoseconds)

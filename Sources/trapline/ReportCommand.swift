@@ -2,6 +2,7 @@ import Analyzer
 import ArgumentParser
 import Replayer
 import Tracer
+import VMM
 
 /// `trapline report`: everything about a trace as one HTML file.
 struct ReportCommand: ParsableCommand {
@@ -21,6 +22,9 @@ struct ReportCommand: ParsableCommand {
         help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"))
     var output: String?
 
+    @Option(help: ArgumentHelp("Show in the flame graph what is different from this trace.", valueName: "file"))
+    var diff: String?
+
     /// The trace's name with the extension of a page.
     private var path: String {
         if let output { return output }
@@ -30,16 +34,37 @@ struct ReportCommand: ParsableCommand {
 
     func run() throws {
         let file = try OutputFile(path)
-        EndingSignal.watch()
         let costs = try CostAnalysis(options.request, model)
+        EndingSignal.watch()
         let reader = try OpenTrace.reader(options.trace)
         do {
-            let data = try ReportData(costs, reader, options, model).json
+            var data = try ReportData(costs, reader, options, model).json
+            if let diff, case .object(var members) = data {
+                members.append(("other", try other(diff)))
+                data = .object(members)
+            }
+            if EndingSignal.wasReceived {
+                StandardError.say("interrupted: there is no report")
+                throw ExitCode(Outcome.interrupted.exitCode)
+            }
             try file.finish(ReportPage.html(title: title, data: data.text))
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
         StandardError.say("\(path): the report; modelled with the costs of \(costs.result.costs.name)")
+    }
+
+    /// Of the trace that is compared: how it is called, what strategies cost there, and its flame graph.
+    private func other(_ path: String) throws -> JSON {
+        var request = options.request
+        (request.trace, request.db) = (path, nil)
+        let costs = try CostAnalysis(request, model)
+        return .object([
+            ("trace", .string(String(path.split(separator: "/").last ?? ""))),
+            ("ratios", .array(costs.result.entries.map { .string(ModelText.ratio($0.ratio.typical)) })),
+            ("added", .array(costs.result.entries.map { .cycles($0.cyclesAdded) })),
+            ("flame", try ReportFlame(costs, try ReportPlaces(costs)).json),
+        ])
     }
 
     private var title: String { String(options.trace.split(separator: "/").last ?? "") + " – Trapline report" }

@@ -24,7 +24,8 @@ struct ReportFlame {
             let (leaves, saved) = leaves
             let strategies = costs.model.counts.strategies.count
             var totals = [Double](repeating: 0, count: strategies)
-            for values in leaves.values {
+            // In a fixed order, since sums of fractions depend on it.
+            for (_, values) in leaves.sorted(by: { $0.key < $1.key }) {
                 for index in 0..<strategies { totals[index] += values[index] }
             }
             var strings: [String] = []
@@ -59,7 +60,7 @@ struct ReportFlame {
             }
         }
         var saved = none
-        for (frames, values) in leaves {
+        for (frames, values) in leaves.sorted(by: { $0.key < $1.key }) {
             for index in values.indices where values[index] < 0 {
                 saved[index] -= values[index]
                 leaves[frames]?[index] = 0
@@ -84,7 +85,6 @@ struct ReportFlame {
         var result: [Frames: [Double]] = [:]
         for depth in [3, 2, 1] {
             var next: [Frames: [Double]] = [:]
-            // In a fixed order, since sums of fractions depend on it.
             for (frames, values) in level.sorted(by: { $0.key < $1.key }) {
                 if values.indices.contains(where: { values[$0] > 0 && values[$0] >= totals[$0] * Self.least }) {
                     result[frames] = values

@@ -69,8 +69,8 @@ struct WhatIfReport {
 
     private var text: String {
         var text = """
-            What rewriting sites in place would save, modelled with the costs of \(costs.result.costs.name). A rewritten \
-            site costs what the in-place system in brackets charges there; ratios are to the bare machine
+            What rewriting sites in place would save, modelled with the costs of \(costs.result.costs.name). A \
+            rewritten site costs what the in-place system in brackets charges there; ratios are to the bare machine
 
 
             """
@@ -82,7 +82,8 @@ struct WhatIfReport {
             var rows = [["sites", "cycles saved", "of its cost", "low", "ratio", "high", "the last site"]]
             for step in steps(curve) {
                 rows.append([
-                    "\(step.sites)", ModelText.cycles(step.saved.typical), step.share.map { ModelText.percent($0) } ?? "",
+                    "\(step.sites)", ModelText.cycles(step.saved.typical),
+                    step.share.map { ModelText.percent($0) } ?? "",
                     ModelText.ratio(step.ratio.low), ModelText.ratio(step.ratio.typical),
                     ModelText.ratio(step.ratio.high), lastSite(curve, step),
                 ])

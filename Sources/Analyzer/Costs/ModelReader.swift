@@ -125,7 +125,8 @@ private struct ModelReader {
     private func charges(_ strategy: String, _ numbers: [Int64: UInt32]) throws -> [ModelCounts.Charge] {
         var charges: [ModelCounts.Charge] = []
         let cursor = try Row.fetchCursor(
-            database, sql: "SELECT site, process, path, times FROM charge WHERE model = ? AND strategy = ? ORDER BY rowid",
+            database,
+            sql: "SELECT site, process, path, times FROM charge WHERE model = ? AND strategy = ? ORDER BY rowid",
             arguments: [model, strategy])
         while let row = try cursor.next() {
             guard let site = numbers[row[0]] else { continue }

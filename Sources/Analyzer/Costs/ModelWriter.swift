@@ -12,7 +12,8 @@ struct ModelWriter {
     func write(
         _ key: ModelKey, parts: (start: UInt64, size: UInt64), verified: (events: UInt64, digests: UInt64)
     ) throws {
-        for id in try Int64.fetchAll(database, sql: "SELECT id FROM model WHERE options = ?", arguments: [key.options]) {
+        for id in try Int64.fetchAll(database, sql: "SELECT id FROM model WHERE options = ?", arguments: [key.options])
+        {
             try database.execute(sql: "DELETE FROM model WHERE id = ?", arguments: [id])
             for table in ["native", "model_site", "path", "charge", "charge_time", "strategy", "cost"] {
                 try database.execute(sql: "DELETE FROM \(table) WHERE model = ?", arguments: [id])

@@ -21,8 +21,8 @@ package struct PatchCurve {
         package let saved: CostRange
         /// Of the whole strategy to the bare machine, then.
         package let ratio: CostRange
-        /// Of the typical cycles that the strategy adds; nil if it adds none. More than 1 if then it is cheaper than the
-        /// bare machine.
+        /// Of the typical cycles that the strategy adds; nil if it adds none. More than 1 if then it is cheaper than
+        /// the bare machine.
         package let share: Double?
     }
 

@@ -38,7 +38,8 @@ package struct CodeReader {
                 replay = new
             }
             guard let replay else { continue }
-            if case .diverged(let divergence) = try replay.run(to: TracePosition(count: request.count, nanoseconds: 0)) {
+            if case .diverged(let divergence) = try replay.run(to: TracePosition(count: request.count, nanoseconds: 0))
+            {
                 throw .unusable(divergence.sentence)
             }
             lines[index] = Surroundings.lines(

@@ -172,7 +172,8 @@ package final class FrontEnd {
         emit(event)
         follow(event)
         // Gates clear IF, or the next event says that they did not.
-        interruptsEnabled = enabled && kind != .exception && kind != .interruptDelivered && kind != .interruptInstruction
+        interruptsEnabled =
+            enabled && kind != .exception && kind != .interruptDelivered && kind != .interruptInstruction
     }
 
     /// Work out what strategies are told about an event before they see it.
@@ -217,7 +218,8 @@ package final class FrontEnd {
 
     private static let hasNoSite: [Bool] = (0...UInt8.max).map { raw in
         switch EventKind(rawValue: raw) {
-        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded, .codeChanged,
+        case .tlbFill, .tlbReuse, .firstTouch, .dma, .interruptAsserted, .interruptDelivered, .codeDecoded,
+            .codeChanged,
             .pageTableBegin, .pageTableEntry, .pageTableEnd:
             true
         default: false

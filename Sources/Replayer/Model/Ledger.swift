@@ -39,7 +39,7 @@ package final class Ledger {
     package func forEachSite(
         in part: Part, _ body: (_ division: UInt32, _ site: UInt32, _ path: Int, _ times: Int64) -> Void
     ) {
-        sites.forEach { key, times in
+        sites.visit { key, times in
             guard SiteCounts.part(key) == part else { return }
             body(SiteCounts.division(key), SiteCounts.site(key), SiteCounts.path(key), times)
         }
@@ -86,7 +86,7 @@ private struct SiteCounts {
     mutating func countBootAsKernel() {
         let old = self
         self = SiteCounts()
-        old.forEach { key, times in add(key | Self.kernelBit, times) }
+        old.visit { key, times in add(key | Self.kernelBit, times) }
     }
 
     @inline(__always) mutating func add(_ key: UInt64, _ count: Int64) {
@@ -116,7 +116,7 @@ private struct SiteCounts {
         }
     }
 
-    func forEach(_ body: (_ key: UInt64, _ times: Int64) -> Void) {
+    func visit(_ body: (_ key: UInt64, _ times: Int64) -> Void) {
         for (index, key) in keys.enumerated() where key != 0 { body(key, values[index]) }
     }
 }

@@ -45,7 +45,8 @@ struct WaitDetector {
 
     private static let isPollTable = table([.rdtsc, .rdtscp, .pause, .portIn, .mmioRead, .portOut])
     private static let isTransparentTable = table([
-        .tlbFill, .tlbReuse, .firstTouch, .codeDecoded, .codeChanged, .interruptAsserted, .dma, .pageTableBegin, .pageTableEntry,
+        .tlbFill, .tlbReuse, .firstTouch, .codeDecoded, .codeChanged, .interruptAsserted, .dma, .pageTableBegin,
+        .pageTableEntry,
     ])
 
     private static func table(_ kinds: [EventKind]) -> [Bool] {

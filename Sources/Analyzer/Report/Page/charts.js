@@ -71,7 +71,8 @@ function timelineSeries() {
   const source = isEvents ? data.timeline.events : data.timeline.series[chosenIndex()];
   const all = Object.entries(source).map(([name, values]) => {
     const drawn = values.map((value) => Math.max(value, 0));
-    return { name: isEvents ? name : className(name), values: drawn, sum: drawn.reduce((sum, value) => sum + value, 0) };
+    const sum = drawn.reduce((sum, value) => sum + value, 0);
+    return { name: isEvents ? name : className(name), values: drawn, sum };
   }).filter((series) => series.sum > 0).sort((left, right) => right.sum - left.sum);
   const shown = all.slice(0, mostSeries);
   const rest = all.slice(mostSeries);
@@ -82,60 +83,76 @@ function timelineSeries() {
   return { isEvents, series: shown };
 }
 
-function showTimeline() {
-  const { isEvents, series } = timelineSeries();
+// Where things are in the picture: counts across, values up.
+function timelineFrame(series) {
   const timeline = data.timeline;
   const [width, height, left, below] = [1000, 230, 92, 74];
-  if (series.length === 0) {
-    fill("timeline", el("p", { class: "soft" }, "There is nothing to draw for this strategy: choose events by kind."));
-    return;
-  }
-  const parts = timeline.parts;
-  const at = (count) => left + (width - left) * (count - timeline.start) / (timeline.part * parts);
-  const most = Math.max(...series[0].values.map((_, part) =>
-    series.reduce((sum, one) => sum + one.values[part], 0)), 1);
-  const up = (value) => height - (height - 14) * value / most;
-  const base = new Array(parts).fill(0);
-  const areas = series.map((one, index) => {
+  const sums = series[0].values.map((_, part) => series.reduce((sum, one) => sum + one.values[part], 0));
+  const most = Math.max(...sums, 1);
+  return {
+    width, height, left, below, most,
+    at: (count) => left + (width - left) * (count - timeline.start) / (timeline.part * timeline.parts),
+    partAt: (part) => left + (width - left) * part / timeline.parts,
+    up: (value) => height - (height - 14) * value / most,
+    seconds: timeline.part * timeline.parts / timeline.perMicrosecond / 1e6,
+  };
+}
+
+const seriesColor = (index) => `var(--c${Math.min(index, 7)})`;
+
+// The series on top of each other.
+function timelineAreas(series, { partAt, up }) {
+  const base = new Array(data.timeline.parts).fill(0);
+  return series.map((one, index) => {
     const lower = [...base];
-    for (let part = 0; part < parts; part++) base[part] += one.values[part];
     let path = "";
-    for (let part = 0; part < parts; part++) {
-      const x = at(timeline.start + part * timeline.part);
-      const end = at(timeline.start + (part + 1) * timeline.part);
-      path += `${part ? "L" : "M"}${x.toFixed(1)} ${up(base[part]).toFixed(1)}H${end.toFixed(1)}`;
+    for (let part = 0; part < base.length; part++) {
+      base[part] += one.values[part];
+      path += `${part ? "L" : "M"}${partAt(part).toFixed(1)} ${up(base[part]).toFixed(1)}`;
+      path += `H${partAt(part + 1).toFixed(1)}`;
     }
-    for (let part = parts - 1; part >= 0; part--) {
-      const end = at(timeline.start + (part + 1) * timeline.part);
-      const x = at(timeline.start + part * timeline.part);
-      path += `L${end.toFixed(1)} ${up(lower[part]).toFixed(1)}H${x.toFixed(1)}`;
+    for (let part = base.length - 1; part >= 0; part--) {
+      path += `L${partAt(part + 1).toFixed(1)} ${up(lower[part]).toFixed(1)}H${partAt(part).toFixed(1)}`;
     }
-    return svg("path", { d: path + "Z", fill: `var(--c${Math.min(index, 7)})` }, svg("title", {}, one.name));
+    return svg("path", { d: path + "Z", fill: seriesColor(index) }, svg("title", {}, one.name));
   });
-  const seconds = timeline.part * parts / timeline.perMicrosecond / 1e6;
+}
+
+function timelineAxes({ width, height, left, most, up, seconds }) {
   const [unit, factor] = seconds < 0.002 ? ["µs", 1e6] : seconds < 2 ? ["ms", 1e3] : ["s", 1];
-  const step = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(
-    (size) => seconds / size <= 10) || seconds / 5;
-  const axis = [];
+  let step = 1e-6;
+  // 1, 2, 5, 10 and so on, until ten steps are enough.
+  for (let round = 0; seconds / step > 10; round++) step *= round % 3 === 1 ? 2.5 : 2;
+  const across = [];
   for (let number = 0; number * step <= seconds; number++) {
     const x = left + (width - left) * number * step / seconds;
-    axis.push(svg("line", { class: "axis", x1: x, x2: x, y1: height, y2: height + 4 }),
+    across.push(svg("line", { class: "axis", x1: x, x2: x, y1: height, y2: height + 4 }),
       svg("text", { x, y: height + 16, "text-anchor": number === 0 ? "start" : "middle" },
         `${+(number * step * factor).toFixed(3)} ${unit}`));
   }
-  const scale = [0, 0.5, 1].flatMap((share) => [
+  const upward = [0, 0.5, 1].flatMap((share) => [
     svg("line", { class: "axis", x1: left, x2: width, y1: up(most * share), y2: up(most * share) }),
     svg("text", { x: left - 6, y: up(most * share) + 4, "text-anchor": "end" }, cycles(most * share)),
   ]);
-  const phases = timeline.phases.filter(([, , last]) => last > timeline.start).map(([name, first, last], row) => {
-    const x = at(Math.max(first, timeline.start));
+  return [...upward, ...across];
+}
+
+function timelinePhases({ at, left, height }) {
+  const phases = data.timeline.phases.filter(([, , last]) => last > data.timeline.start);
+  return phases.map(([name, first, last], row) => {
+    const x = at(Math.max(first, data.timeline.start));
     const end = Math.max(at(last), x + 2);
-    return svg("g", {}, svg("rect", { x, y: height + 26 + row * 11, width: end - x, height: 7,
-      fill: `var(--${({ kernel: "kernel", user: "user" })[name] || "early"})`, stroke: "var(--faint)" }),
+    const paint = `var(--${({ kernel: "kernel", user: "user" })[name] || "early"})`;
+    return svg("g", {}, svg("rect", { x, y: height + 26 + row * 11, width: end - x, height: 7, fill: paint,
+      stroke: "var(--faint)" }),
     svg("text", { x: left - 6, y: height + 33 + row * 11, "text-anchor": "end" }, name));
   });
+}
+
+// A line for each mark, with its text where there is room.
+function timelineMarks({ at, height }) {
   let free = -Infinity;
-  const marks = timeline.marks.filter(([count]) => count >= timeline.start).map(([count, text]) => {
+  return data.timeline.marks.filter(([count]) => count >= data.timeline.start).map(([count, text]) => {
     const x = at(count);
     const label = x - free > 60;
     if (label) free = x;
@@ -143,20 +160,34 @@ function showTimeline() {
       "stroke-dasharray": "2 3" }), svg("title", {}, text),
     ...(label ? [svg("text", { x: x + 3, y: 11 }, text.length > 28 ? text.slice(0, 27) + "…" : text)] : []));
   });
+}
+
+function showTimeline() {
+  const { isEvents, series } = timelineSeries();
+  if (series.length === 0) {
+    fill("timeline", el("p", { class: "soft" }, "There is nothing to draw for this strategy: choose events by kind."));
+    return;
+  }
+  const timeline = data.timeline;
+  const frame = timelineFrame(series);
+  const marks = timelineMarks(frame);
   const what = isEvents ? "Events" : `Modelled cycles that ${chosen.name} adds`;
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height + below}`, role: "img", style: "width:100%",
-    "aria-label": `${what} over the guest's time; ${series.map((one) => `${one.name} ${cycles(one.sum)}`).join(", ")}` },
-  scale, areas, axis, phases, marks);
+  const sums = series.map((one) => `${one.name} ${cycles(one.sum)}`).join(", ");
+  const picture = svg("svg", { viewBox: `0 0 ${frame.width} ${frame.height + frame.below}`, role: "img",
+    style: "width:100%", "aria-label": `${what} over the guest's time; ${sums}` },
+  timelineAxes(frame), timelineAreas(series, frame), timelinePhases(frame), marks);
   const legend = el("p", { class: "legend" }, series.map((one, index) => el("span", {},
-    el("span", { class: "swatch", style: `background:var(--c${Math.min(index, 7)})` }), one.name, " ",
+    el("span", { class: "swatch", style: `background:${seriesColor(index)}` }), one.name, " ",
     el("span", { class: "soft" }, cycles(one.sum)))));
-  fill("timeline", el("p", { class: "note" }, `${what} in each ${seconds / parts < 0.1
-    ? (1000 * seconds / parts).toPrecision(2) + " ms" : (seconds / parts).toPrecision(2) + " s"} of the guest's time, ` +
-    "idle time left out" + (timeline.start > timeline.before
-      ? `; the ${((timeline.start - timeline.before) / timeline.perMicrosecond / 1e6).toPrecision(2)} s before the ` +
-        "kernel proper are in no result, and not drawn" : "") +
-    ". The strips below are the parts of the run" + (marks.length > 0 ? "; dotted lines are marks." : ".")),
-  picture, legend);
+  const part = frame.seconds / timeline.parts;
+  const each = part < 0.001 ? `${(1e6 * part).toPrecision(2)} µs`
+    : part < 0.1 ? `${(1000 * part).toPrecision(2)} ms` : `${part.toPrecision(2)} s`;
+  const before = (timeline.start - timeline.before) / timeline.perMicrosecond / 1e6;
+  const early = before > 0
+    ? `; the ${before.toPrecision(2)} s before the kernel proper are in no result, and not drawn` : "";
+  const note = `${what} in each ${each} of the guest's time, idle time left out${early}. `;
+  const strips = "The strips below are the parts of the run" + (marks.length > 0 ? "; dotted lines are marks." : ".");
+  fill("timeline", el("p", { class: "note" }, note + strips), picture, legend);
 }
 
 // MARK: Patching
@@ -183,62 +214,78 @@ function showCurve() {
     el("thead", {}, el("tr", {}, ["sites", "cycles saved", "of its cost", "ratio then"].map((text) =>
       el("th", { scope: "col", class: "n" }, text)))),
     el("tbody", {}, el("tr", {}, ["0", "", "", chosen.ratioText[1]].map((text) => el("td", { class: "n" }, text))),
-      own.points.map((point) => el("tr", {}, [point.sites, cycles(point.saved.typical), point.share === null ? "" : percent(point.share),
-        point.ratioText].map((text) => el("td", { class: "n" }, text))))));
+      own.points.map((point) => el("tr", {}, [point.sites, cycles(point.saved.typical),
+        point.share === null ? "" : percent(point.share), point.ratioText].map((text) =>
+        el("td", { class: "n" }, text))))));
   fill("patch-first", el("p", { class: "note" }, "Those that save most, with the cycles saved:"),
-    el("ol", { class: "first" }, own.first.map(([label, saved]) => el("li", {}, el("span", { class: "mono" }, label), " ",
-      el("span", { class: "soft" }, cycles(saved))))));
+    el("ol", { class: "first" }, own.first.map(([label, saved]) => el("li", {},
+      el("span", { class: "mono" }, label), " ", el("span", { class: "soft" }, cycles(saved))))));
 }
 
-function curvePicture(curves) {
+// Where lines are in the picture of the curves: numbers of sites across, ratios up, both logarithmic.
+function curveFrame(lines, most) {
   const [width, height, left, right, bottom] = [560, 270, 40, 130, 34];
-  const lines = curves.map((curve) => {
-    const now = strategies.find((strategy) => strategy.name === curve.strategy).ratio.typical;
-    return { curve, points: [[0, now], ...curve.points.map((point) => [point.sites, point.ratio.typical])] };
-  });
   const ratios = lines.flatMap((line) => line.points.map(([, ratio]) => ratio)).concat([1]);
-  const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
-  const most = Math.max(...curves.map((curve) => curve.useful));
-  const x = (sites) => left + (width - left - right) * Math.log(sites + 1) / Math.log(Math.max(most, 2) + 1);
-  const [from, to] = [Math.log(Math.max(low, 0.01)) - 0.05, Math.log(high) + 0.05];
-  const y = (ratio) => 8 + (height - bottom - 12) * (to - Math.log(Math.max(ratio, 0.01))) / (to - from);
+  const [from, to] = [Math.log(Math.max(Math.min(...ratios), 0.01)) - 0.05, Math.log(Math.max(...ratios)) + 0.05];
+  return {
+    width, height, left, right, bottom,
+    x: (sites) => left + (width - left - right) * Math.log(sites + 1) / Math.log(Math.max(most, 2) + 1),
+    y: (ratio) => 8 + (height - bottom - 12) * (to - Math.log(Math.max(ratio, 0.01))) / (to - from),
+  };
+}
+
+const curveRatios = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 3, 5, 7, 10, 20, 50, 100];
+
+function curveAxes({ width, height, left, right, bottom, x, y }, most) {
   let last = Infinity;
-  const grid = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 3, 5, 7, 10, 20, 50, 100].filter(
-    (ratio) => {
-      const at = y(ratio);
-      if (at < 6 || at > height - bottom || (ratio !== 1 && (last - at < 16 || Math.abs(at - y(1)) < 16))) return false;
-      last = at;
-      return true;
-    }).flatMap((ratio) => [
+  const shown = curveRatios.filter((ratio) => {
+    const at = y(ratio);
+    if (at < 6 || at > height - bottom) return false;
+    if (ratio !== 1 && (last - at < 16 || Math.abs(at - y(1)) < 16)) return false;
+    last = at;
+    return true;
+  });
+  const grid = shown.flatMap((ratio) => [
     svg("line", { class: "axis", x1: left, x2: width - right, y1: y(ratio), y2: y(ratio),
       "stroke-width": ratio === 1 ? 2 : 1 }),
     svg("text", { x: left - 6, y: y(ratio) + 4, "text-anchor": "end" }, ratio)]);
   const ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000].filter((sites) => sites <= most).map((sites) =>
     svg("text", { x: x(sites), y: height - 18, "text-anchor": "middle" }, sites));
-  // Labels stand apart from each other.
-  lines.sort((first, second) => y(first.points.at(-1)[1]) - y(second.points.at(-1)[1]));
-  let free = -6;
-  for (const line of lines) {
-    line.label = Math.max(y(line.points.at(-1)[1]), free + 13);
-    free = line.label;
-  }
-  const over = Math.max(0, free - (height - bottom));
-  const drawn = lines.map(({ curve, points, label }) => {
-    const isOwn = curve.strategy === chosen.name;
-    const paint = isOwn ? "var(--accent)" : "var(--soft)";
-    const [end, at] = [x(points.at(-1)[0]), y(points.at(-1)[1])];
-    return svg("g", {}, svg("polyline", { points: points.map(([sites, ratio]) =>
-      `${x(sites).toFixed(1)},${y(ratio).toFixed(1)}`).join(" "), fill: "none", stroke: paint,
-    "stroke-width": isOwn ? 2.5 : 1, "stroke-opacity": isOwn ? 1 : 0.55 }),
-    ...(isOwn ? points.map(([sites, ratio]) => svg("circle", { cx: x(sites), cy: y(ratio), r: 3, fill: paint })) : []),
-    svg("polyline", { points: `${end},${at} ${width - right + 8},${label - over}`, fill: "none", stroke: paint,
-      "stroke-opacity": 0.3 }),
-    svg("text", { x: width - right + 11, y: label - over + 4,
-      style: isOwn ? "fill:var(--accent);font-weight:700" : "" }, curve.strategy));
+  return [...grid, ...ticks,
+    svg("text", { x: left, y: height - 3 }, "sites rewritten; modelled ratio to the bare machine then")];
+}
+
+function curveLine({ curve, points, label }, { width, right, x, y }) {
+  const isOwn = curve.strategy === chosen.name;
+  const paint = isOwn ? "var(--accent)" : "var(--soft)";
+  const [end, at] = [x(points.at(-1)[0]), y(points.at(-1)[1])];
+  return svg("g", {}, svg("polyline", { points: points.map(([sites, ratio]) =>
+    `${x(sites).toFixed(1)},${y(ratio).toFixed(1)}`).join(" "), fill: "none", stroke: paint,
+  "stroke-width": isOwn ? 2.5 : 1, "stroke-opacity": isOwn ? 1 : 0.55 }),
+  ...(isOwn ? points.map(([sites, ratio]) => svg("circle", { cx: x(sites), cy: y(ratio), r: 3, fill: paint })) : []),
+  svg("polyline", { points: `${end},${at} ${width - right + 8},${label}`, fill: "none", stroke: paint,
+    "stroke-opacity": 0.3 }),
+  svg("text", { x: width - right + 11, y: label + 4, style: isOwn ? "fill:var(--accent);font-weight:700" : "" },
+    curve.strategy));
+}
+
+function curvePicture(curves) {
+  const lines = curves.map((curve) => {
+    const now = strategies.find((strategy) => strategy.name === curve.strategy).ratio.typical;
+    return { curve, points: [[0, now], ...curve.points.map((point) => [point.sites, point.ratio.typical])] };
   });
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", style: "width:100%", "aria-label":
-    "Modelled ratio to the bare machine after rewriting the first sites, by strategy" }, grid, ticks, drawn,
-  svg("text", { x: left, y: height - 3 }, "sites rewritten; modelled ratio to the bare machine then"));
+  const most = Math.max(...curves.map((curve) => curve.useful));
+  const frame = curveFrame(lines, most);
+  // Labels stand apart from each other.
+  const end = (line) => frame.y(line.points.at(-1)[1]);
+  lines.sort((first, second) => end(first) - end(second));
+  let free = -6;
+  for (const line of lines) free = line.label = Math.max(end(line), free + 13);
+  const over = Math.max(0, free - (frame.height - frame.bottom));
+  for (const line of lines) line.label -= over;
+  return svg("svg", { viewBox: `0 0 ${frame.width} ${frame.height}`, role: "img", style: "width:100%", "aria-label":
+    "Modelled ratio to the bare machine after rewriting the first sites, by strategy" },
+  curveAxes(frame, most), lines.map((line) => curveLine(line, frame)));
 }
 
 begin();

@@ -5,36 +5,52 @@ const rowHeight = 22;
 const leastWidth = 0.0008;
 const flame = { root: null, zoomed: null, needle: "", active: null, nodes: new Map() };
 
-// The tree of frames for the chosen strategy, what is largest first.
+// The tree of frames for the chosen strategy, what is largest first. With another trace a leaf is as wide as it is in
+// the one where it is wider.
 function flameTree() {
+  const root = { name: "all", value: 0, before: 0, after: 0, children: new Map(), parent: null, depth: 0,
+    phase: "root" };
+  addFlame(root, data.flame, "after");
+  if (data.other) addFlame(root, data.other.flame, "before");
+  const sort = (node) => {
+    node.children = [...node.children.values()];
+    node.children.forEach(sort);
+    node.value = node.children.length > 0 ? node.children.reduce((sum, child) => sum + child.value, 0)
+      : Math.max(node.before, node.after);
+    node.children.sort((left, right) => right.value - left.value || (left.name < right.name ? -1 : 1));
+  };
+  sort(root);
+  return root;
+}
+
+function addFlame(root, flame, key) {
   const index = chosenIndex();
-  const root = { name: "all", value: 0, children: new Map(), parent: null, depth: 0, phase: "root" };
-  for (const row of data.flame.rows) {
+  for (const row of flame.rows) {
     const value = row[4 + index];
     if (value <= 0) continue;
     let node = root;
-    root.value += value;
+    root[key] += value;
     for (let depth = 0; depth < 4; depth++) {
-      const name = data.flame.strings[row[depth]];
+      const name = flame.strings[row[depth]];
       // Frames put together have no depth of their own below.
       if (depth > 0 && name === "(other)" && node.name === "(other)") break;
       let child = node.children.get(name);
       if (!child) {
-        child = { name, value: 0, children: new Map(), parent: node, depth: depth + 1,
+        child = { name, value: 0, before: 0, after: 0, children: new Map(), parent: node, depth: depth + 1,
           phase: depth === 0 ? name : node.phase };
         node.children.set(name, child);
       }
-      child.value += value;
+      child[key] += value;
       node = child;
     }
   }
-  const sort = (node) => {
-    node.children = [...node.children.values()].sort((left, right) =>
-      right.value - left.value || (left.name < right.name ? -1 : 1));
-    node.children.forEach(sort);
-  };
-  sort(root);
-  return root;
+}
+
+// How much a frame grew or shrank against the other trace, in shades from 1 to 4.
+function changeClass(node) {
+  const change = (node.after - node.before) / Math.max(node.after, node.before, 1);
+  const shade = Math.min(Math.ceil(Math.abs(change) * 4), 4);
+  return Math.abs(change) < 0.01 ? "" : change > 0 ? `more more${shade}` : `less less${shade}`;
 }
 
 const phaseClass = (phase) => ({ kernel: "kernel", user: "user", "no instruction": "no", root: "" })[phase] ?? "early";
@@ -43,12 +59,26 @@ function showFlame() {
   const name = flame.zoomed ? flamePath(flame.zoomed) : null;
   flame.root = flameTree();
   flame.zoomed = name && findFrame(name) || flame.root;
-  byId("flame-note").textContent = isNative() ? "The bare machine adds nothing: choose another strategy." :
-    `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of the run, ` +
-    "process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page fault, stands " +
-    "by its process." + (data.flame.saved[chosenIndex()] > 0.005 * flame.root.value
-      ? ` Not drawn: places where it saves ${cycles(data.flame.saved[chosenIndex()])} against the bare machine.` : "");
+  byId("flame-note").textContent = flameNote();
   drawFlame();
+}
+
+function flameNote() {
+  if (isNative()) return "The bare machine adds nothing: choose another strategy.";
+  const index = chosenIndex();
+  const saved = data.flame.saved[index];
+  let note = `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of ` +
+    "the run, process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page " +
+    "fault, stands by its process.";
+  if (saved > 0.005 * flame.root.value) {
+    note += ` Not drawn: places where it saves ${cycles(saved)} against the bare machine.`;
+  }
+  if (data.other) {
+    note += ` Compared with ${data.other.trace}, where it adds ${cycles(data.other.added[index].typical)}, ` +
+      `${data.other.ratios[index]} times the bare machine: red frames take more here, blue ones less, and a frame is ` +
+      "as wide as the larger of the two.";
+  }
+  return note;
 }
 
 const flamePath = (node) => node.parent ? [...flamePath(node.parent), node.name] : [];
@@ -96,7 +126,7 @@ function drawFlame(focusActive) {
   const buttons = placed.map(({ node, left, width, up }) => {
     const path = JSON.stringify(flamePath(node));
     const button = old.get(path) || el("button", { type: "button", role: "treeitem", "data-path": path });
-    button.className = phaseClass(node.phase) + (up ? " up" : "");
+    button.className = (data.other ? changeClass(node) : phaseClass(node.phase)) + (up ? " up" : "");
     button.style.left = (left * 100).toFixed(4) + "%";
     button.style.width = (width * 100).toFixed(4) + "%";
     button.style.top = node.depth * rowHeight + "px";
@@ -120,6 +150,12 @@ const buttonOf = (node) => [...flame.nodes].find(([, other]) => other === node)?
 
 function frameText(node) {
   const share = flame.root.value > 0 ? node.value / flame.root.value : 0;
+  if (data.other) {
+    const percentage = node.before > 0 ? `, ${node.after >= node.before ? "+" : "−"}` +
+      percent(Math.abs(node.after - node.before) / node.before) : ", new";
+    return `${node.name}: ${cycles(node.before)} before, ${cycles(node.after)} cycles now` +
+      (node.after === 0 ? ", gone" : percentage);
+  }
   return `${node.name}: ${cycles(node.value)} cycles, ${percent(share)}`;
 }
 
@@ -129,24 +165,31 @@ function zoomFlame(node, focusActive) {
   drawFlame(focusActive);
 }
 
-// Marks what matches, and says how many frames that are and how many cycles. A frame below another match adds nothing.
+// Marks what matches, and says how many frames that are and how many cycles. A frame below another match adds nothing;
+// one that is too narrow to be drawn marks the frame that holds it.
 function searchFlame() {
   const needle = flame.needle.toLowerCase();
   let [count, value] = [0, 0];
-  const matches = new Set();
+  const [matches, holders, drawn] = [new Set(), new Set(), new Set(flame.nodes.values())];
   if (needle) {
     const visit = (node, isBelow) => {
       const isMatch = node !== flame.root && node.name.toLowerCase().includes(needle);
       if (isMatch) {
         count++;
         matches.add(node);
+        let holder = node;
+        while (holder && !drawn.has(holder)) holder = holder.parent;
+        if (holder && holder !== node) holders.add(holder);
         if (!isBelow) value += node.value;
       }
       for (const child of node.children) visit(child, isBelow || isMatch);
     };
     visit(flame.root, false);
   }
-  for (const [button, node] of flame.nodes) button.classList.toggle("hit", matches.has(node));
+  for (const [button, node] of flame.nodes) {
+    button.classList.toggle("hit", matches.has(node));
+    button.classList.toggle("holds", holders.has(node));
+  }
   const share = flame.root.value > 0 ? value / flame.root.value : 0;
   byId("found").textContent = needle ? `${count} frames match, ${cycles(value)} cycles, ${percent(share)}` : "";
 }

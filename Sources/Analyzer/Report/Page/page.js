@@ -1,5 +1,5 @@
 "use strict";
-// What is shown comes from the block of JSON. Texts go into text nodes only: a guest can name its processes as it likes.
+// What is shown comes from the block of JSON. Texts go into text nodes only: a guest can call its processes anything.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 
@@ -64,7 +64,8 @@ function showFacts() {
   const facts = [
     ["kernel", machine.kernel || "not recognized"],
     ["command line", machine.command_line],
-    ["machine", `${machine.cpu}, chipset ${machine.chipset}, ${Math.round(machine.memory / 1048576)} MB, one processor`],
+    ["machine", `${machine.cpu}, chipset ${machine.chipset}, ${Math.round(machine.memory / 1048576)} MB, ` +
+      "one processor"],
     ["images", machine.images.map((image) =>
       `${image.role}${image.name ? " " + image.name : ""}, ${grouped(image.bytes)} bytes`).join("; ")],
     ["ran", `${grouped(machine.counts)} instructions and deliveries, ${seconds} s of virtual time, ` +
@@ -111,21 +112,23 @@ function showStrategies() {
       el("td", { class: "n" }, own ? "" : Math.round(strategy.estimated * 100) + "%"));
   });
   fill("strategies", head, el("tbody", {}, rows));
-  fill("cost-legend", [0.05, 0.3, 0.8].map((share, index) => el("span", {}, legendBar(share), " " + [
-    "hardly any estimates", "a part of its cycles leans on estimates", "most of its cycles lean on estimates"][index])));
+  fill("cost-legend", [[0.05, "hardly any estimates"], [0.3, "a part of its cycles leans on estimates"],
+    [0.8, "most of its cycles lean on estimates"]].map(([share, text]) =>
+    el("span", {}, legendBar(share), " " + text)));
   const words = applicable.filter((strategy) => strategy.hypothetical.length > 0).map((strategy) =>
     el("p", {}, `† ${strategy.name}: hypothetical; ${strategy.hypothetical.join("; ")}`));
   words.push(el("p", {}, `Not part of the ratios: ${cycles(data.delay.typical)} cycles in delay loops and ` +
-    `${cycles(data.idle)} idle, which are bounded by time and not by work, and ${cycles(data.boot.typical)} before the ` +
-    "kernel proper."));
+    `${cycles(data.idle)} idle, which are bounded by time and not by work, and ${cycles(data.boot.typical)} before ` +
+    "the kernel proper."));
   fill("cost-words", words);
   showApart();
 }
 
 // Each pair of strategies: which is cheaper for any values within the ranges, if that is so.
 function showApart() {
-  byId("apart-note").textContent = "≈: some values within the cost table's ranges turn the order around, so the two " +
-    "cannot be told apart. <: the strategy of the line is cheaper than that of the column whatever the values; >: dearer.";
+  byId("apart-note").textContent = "≈: some values within the cost table's ranges turn the order around, so the " +
+    "two cannot be told apart. <: the strategy of the line is cheaper than that of the column whatever the values; " +
+    ">: dearer.";
   const number = (strategy) => applicable.indexOf(strategy) + 1;
   const head = el("thead", {}, el("tr", {}, el("td", {}), applicable.map((strategy) =>
     el("th", { scope: "col", title: strategy.name, "aria-label": strategy.name }, number(strategy)))));
@@ -206,7 +209,8 @@ function siteRow(row) {
     return isAt ? [el("span", { class: "at" }, line)] : [line];
   });
   const code = el("tr", { id, class: isOpen ? "code" : "code closed" }, el("td", { colspan: siteColumns.length },
-    lines.length > 0 ? el("pre", {}, lines) : el("p", { class: "soft" }, "Its memory was not mapped when it was read.")));
+    lines.length > 0 ? el("pre", {}, lines)
+      : el("p", { class: "soft" }, "Its memory was not mapped when it was read.")));
   return [cells, code];
 }
 
@@ -253,8 +257,9 @@ function showDevices() {
         for (const row of registers) row.classList.toggle("closed", !open);
       },
     }, name);
-    return [el("tr", {}, el("td", {}, toggle), el("td", { class: "soft" }, `${device.registers.length} registers`),
-      numbers(device, device.cycles)), ...registers];
+    const count = registers.length === 1 ? "1 register" : `${registers.length} registers`;
+    const row = el("tr", {}, el("td", {}, toggle), el("td", { class: "soft" }, count), numbers(device, device.cycles));
+    return [row, ...registers];
   })));
 }
 
@@ -262,8 +267,8 @@ function showDevices() {
 
 function showPaths() {
   byId("why-note").textContent = isNative() ? "The bare machine is what the others are compared with: it adds nothing."
-    : `${chosen.name}: ${chosen.summary}. Each line is one way in which it handles something: how often it was taken, ` +
-      "and what that adds, modelled, less what the bare machine would have paid for the same.";
+    : `${chosen.name}: ${chosen.summary}. Each line is one way in which it handles something: how often it was ` +
+      "taken, and what that adds, modelled, less what the bare machine would have paid for the same.";
   const head = el("thead", {}, el("tr", {}, ["event", "mechanism"].map((text) => el("th", { scope: "col" }, text)),
     ["times", "low", "cycles", "high", "by estimates"].map((text) => el("th", { scope: "col", class: "n" }, text))));
   const classes = [...chosen.classes].sort((left, right) => right[1].typical - left[1].typical);
