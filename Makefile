@@ -1,9 +1,9 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports check-costs build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports readme man completions install check-costs build guests deps lint clean distclean
 .NOTPARALLEL:
 
-demo: build
+demo:
 	scripts/demo
 
 test: build guests
@@ -29,6 +29,25 @@ bench: build guests
 check-costs: build
 	scripts/check-costs
 
+# Every command of README.md and docs/tutorial.md.
+readme: build guests
+	scripts/readme
+
+man: command
+	scripts/manual man
+
+completions: command
+	scripts/manual completions
+
+# PREFIX=/usr/local DESTDIR=
+install: command
+	scripts/install
+
+# The command alone, without the tests.
+.PHONY: command
+command: deps
+	swift build -c release --product trapline
+
 # The one form in which everything is built; tests then run with --skip-build.
 build: deps
 	swift build -c release --build-tests
@@ -44,7 +63,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build .cache/boots .cache/soak .cache/bench .cache/symbols .cache/exports
+	rm -rf .build .cache/boots .cache/soak .cache/bench .cache/symbols .cache/exports .cache/demo .cache/readme .cache/share
 
 # Also the downloaded guests.
 distclean: clean
