@@ -1,6 +1,7 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports readme man completions install check-costs build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports report-test readme man completions install command check-costs
+.PHONY: build guests deps lint clean distclean
 .NOTPARALLEL:
 
 demo:
@@ -17,6 +18,11 @@ symbols: build guests
 
 exports: build guests
 	scripts/exports
+
+# The report as a browser shows it.
+report-test: build
+	scripts/install-deps report
+	scripts/report-test
 
 soak: build guests
 	scripts/soak
@@ -44,7 +50,6 @@ install: command
 	scripts/install
 
 # The command alone, without the tests.
-.PHONY: command
 command: deps
 	swift build -c release --product trapline
 
@@ -63,7 +68,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build .cache/boots .cache/soak .cache/bench .cache/symbols .cache/exports .cache/demo .cache/readme .cache/share
+	rm -rf .build $(addprefix .cache/,boots soak bench symbols exports report demo readme share)
 
 # Also the downloaded guests.
 distclean: clean

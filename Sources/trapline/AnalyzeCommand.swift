@@ -66,6 +66,12 @@ struct AnalyzeCommand: ParsableCommand {
             guard between.isEmpty, summary == nil, site == nil else {
                 throw ValidationError("--strategy and --what-if go without --between, --summary and --site")
             }
+            if strategy != nil, by == .pid {
+                throw ValidationError("--strategy tells processes apart by name: --by process")
+            }
+            if filter.keys.contains(.pid) {
+                throw ValidationError("--strategy tells processes apart by name: the filter cannot have pid")
+            }
             if whatIf != nil, disassemble { throw ValidationError("--what-if goes without --disassemble") }
         }
         if summary != nil, !between.isEmpty { throw ValidationError("--summary is of a whole trace") }

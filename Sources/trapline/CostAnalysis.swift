@@ -17,7 +17,7 @@ struct CostAnalysis {
             throw CommandError.badCombination("--audit goes with compare and replay")
         }
         let costs = try CostTables.table(options.costs)
-        let key = ModelKey(options: try Self.text(options), build: Self.build)
+        let key = ModelKey(options: try options.key(), build: Self.build)
         store = try request.store()
         if let known = try store.model(key) {
             model = known
@@ -45,16 +45,6 @@ struct CostAnalysis {
         }
         let counts = ModelCounts(outcome.run, idleNanoseconds: outcome.idleNanoseconds)
         return try store.keep(counts, key, verified: (outcome.verifiedEvents, outcome.verifiedDigests))
-    }
-
-    /// The choices that change what strategies do; prices are chosen later.
-    private static func text(_ options: ModelOptions) throws(CommandError) -> String {
-        let policy = try options.policy()
-        var words = policy.groups.map { "\($0.key.rawValue)=\($0.value.rawValue)" }.sorted()
-        if let general = policy.general { words.insert(general.rawValue, at: 0) }
-        if options.extended { words.append("extended") }
-        if options.trapTimestamp { words.append("trap-timestamp") }
-        return words.joined(separator: " ")
     }
 
     /// Tells this build of the program from others, which may model differently.

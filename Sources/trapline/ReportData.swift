@@ -145,7 +145,7 @@ struct ReportData {
                     points.map {
                         .object([
                             ("sites", .integer(UInt64($0.sites))), ("saved", .cycles($0.saved)),
-                            ("share", .number($0.share)), ("ratio", .ratio($0.ratio)),
+                            ("share", $0.share.map { .number($0) } ?? .null), ("ratio", .ratio($0.ratio)),
                             ("ratioText", .string(ModelText.ratio($0.ratio.typical))),
                         ])
                     })
@@ -180,7 +180,8 @@ struct ReportData {
                     })
             }
             return .object([
-                ("start", .integer(store.startCount)), ("part", .integer(costs.model.partCounts)),
+                ("start", .integer(costs.model.partStart)), ("before", .integer(store.startCount)),
+                ("part", .integer(costs.model.partCounts)),
                 ("parts", .integer(StoredModel.parts)), ("end", .integer(store.endCount)),
                 ("perMicrosecond", .integer(reader.manifest.instructionsPerMicrosecond)),
                 ("marks", try places.marks()), ("phases", try places.phases()),

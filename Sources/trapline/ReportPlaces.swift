@@ -208,6 +208,7 @@ struct ReportPlaces {
         let store = costs.store
         let bucket = Double(UInt64(store.meta["bucket_counts"] ?? "") ?? 1)
         let parts = Int(StoredModel.parts)
+        let start = Double(store.startCount)
         var kinds: [String: [Double]] = [:]
         let sql = """
             SELECT k.name, t.bucket, sum(t.samples) FROM timeline t JOIN kind k ON k.id = t.kind
@@ -218,14 +219,25 @@ struct ReportPlaces {
                 case .integer(let samples) = row[2]
             else { continue }
             var values = kinds[kind] ?? [Double](repeating: 0, count: parts)
-            let part = Int((Double(number) + 0.5) * bucket / Double(costs.model.partCounts))
-            values[min(part, parts - 1)] += Double(samples)
+            add(Double(samples), from: start + Double(number) * bucket, counts: bucket, to: &values)
             kinds[kind] = values
         }
         let sorted = kinds.sorted { left, right in
             let (first, second) = (left.value.reduce(0, +), right.value.reduce(0, +))
             return first == second ? left.key < right.key : first > second
         }
-        return .object(sorted.map { ($0.key, .array($0.value.map { .number($0) })) })
+        return .object(sorted.map { ($0.key, .array($0.value.map { .number($0.rounded()) })) })
+    }
+
+    /// Divides what happened in a stretch of time among the parts that it overlaps.
+    private func add(_ samples: Double, from start: Double, counts: Double, to values: inout [Double]) {
+        let (first, size) = (Double(costs.model.partStart), Double(costs.model.partCounts))
+        let end = start + counts
+        var part = max(Int((start - first) / size), 0)
+        while part < values.count, first + Double(part) * size < end {
+            let (low, high) = (max(start, first + Double(part) * size), min(end, first + Double(part + 1) * size))
+            values[part] += samples * max(high - low, 0) / counts
+            part += 1
+        }
     }
 }

@@ -82,7 +82,7 @@ struct WhatIfReport {
             var rows = [["sites", "cycles saved", "of its cost", "low", "ratio", "high", "the last site"]]
             for step in steps(curve) {
                 rows.append([
-                    "\(step.sites)", ModelText.cycles(step.saved.typical), ModelText.percent(step.share),
+                    "\(step.sites)", ModelText.cycles(step.saved.typical), step.share.map { ModelText.percent($0) } ?? "",
                     ModelText.ratio(step.ratio.low), ModelText.ratio(step.ratio.typical),
                     ModelText.ratio(step.ratio.high), lastSite(curve, step),
                 ])
@@ -137,7 +137,8 @@ struct WhatIfReport {
                     steps(curve).map {
                         .object([
                             ("sites", .integer(UInt64($0.sites))), ("cycles_saved", .cycles($0.saved)),
-                            ("share", .number($0.share)), ("ratio_to_native", .ratio($0.ratio)),
+                            ("share", $0.share.map { JSON.number($0) } ?? .null),
+                            ("ratio_to_native", .ratio($0.ratio)),
                         ])
                     })
             ),

@@ -94,6 +94,72 @@ final class StoreTests {
         }
     }
 
+    @Test func chargesAddUpToTheStrategies() throws {
+        let name = "v1-builtin-paging.tline"
+        let reader = try TraceReader(Self.samples + "/" + name)
+        let replay = try Replay(reader)
+        try replay.begin()
+        let store = try store(name)
+        let run = StrategyRun(
+            StrategyCatalog.all, on: replay.machine, devices: DevicePolicy(), options: StrategyOptions(),
+            divisions: try store.divisions())
+        replay.model(with: run)
+        _ = try replay.run()
+        run.finish()
+        let costs = try #require(BuiltInCosts.table("skylake"))
+        let result = ModelResult(run, costs, idleNanoseconds: 0, includesWaits: false)
+        let model = ModelKey(options: "none", build: "this")
+        #expect(try store.model(model) == nil)
+        let counts = ModelCounts(run, idleNanoseconds: 7)
+        let kept = try store.keep(counts, model, verified: (1, 2))
+        #expect(try store.model(ModelKey(options: "none", build: "another")) == nil)
+        #expect(kept.verifiedEvents == 1 && kept.verifiedDigests == 2 && kept.counts.idleNanoseconds == 7)
+        let again = ModelResult(kept.counts, costs, includesWaits: false)
+        let key = AnalysisStore.priceKey(costs, includesWaits: false)
+        try store.price(kept, again, key: key)
+        for (entry, other) in zip(result.entries, again.entries) where entry.notApplicable == nil {
+            #expect(entry.name == other.name && entry.ratio == other.ratio && entry.cyclesAdded == other.cyclesAdded)
+            #expect(entry.sites.map(\.added) == other.sites.map(\.added))
+            for grouping in HotSpots.Grouping.allCases where grouping != .device && grouping != .pid {
+                let spots = try StrategyHotSpots(store, kept, key: key, strategy: entry.name, by: grouping)
+                #expect(abs(spots.cycles - entry.cyclesAdded.typical) < 1, "\(entry.name) by \(grouping)")
+            }
+            let timed = kept.counts.strategies.first { $0.name == entry.name }?.timed ?? []
+            let all = counts.strategies.first { $0.name == entry.name }?.times[1] ?? []
+            #expect(timed.reduce(0) { $0 + $1.times } == all.reduce(0, +), "\(entry.name) over time")
+        }
+    }
+
+    @Test func patchingSavesWhatTheInPlaceSystemWouldNotCharge() throws {
+        let reader = try TraceReader(Self.samples + "/v1-builtin-paging.tline")
+        let replay = try Replay(reader)
+        try replay.begin()
+        let run = StrategyRun(
+            StrategyCatalog.all, on: replay.machine, devices: DevicePolicy(), options: StrategyOptions())
+        replay.model(with: run)
+        _ = try replay.run()
+        run.finish()
+        let costs = try #require(BuiltInCosts.table("skylake"))
+        let counts = ModelCounts(run, idleNanoseconds: 0)
+        let result = ModelResult(counts, costs, includesWaits: false)
+        #expect(PatchCurve("xen-inplace", counts, result) == nil)
+        let curve = try #require(PatchCurve("vtx-ept", counts, result))
+        #expect(curve.sibling == "xen-inplace" && curve.useful > 0)
+        let steps = PatchCurve.points(upTo: curve.useful).map { curve.step($0) }
+        #expect(steps.map(\.sites) == steps.map(\.sites).sorted() && steps.last?.sites == curve.useful)
+        #expect(steps.map(\.saved.typical) == steps.map(\.saved.typical).sorted())
+        let entry = try #require(result["vtx-ept"])
+        for step in steps {
+            let native = result.nativeCycles.typical
+            let ratio = entry.ratio.typical - step.saved.typical / native
+            #expect(abs(step.ratio.typical - ratio) < 1e-9)
+            #expect(step.ratio.low <= step.ratio.typical && step.ratio.typical <= step.ratio.high)
+        }
+        let address = counts.sites[Int(curve.candidates[0].site)].place.address
+        #expect(curve.step(at: [address], counts).saved.typical >= steps[0].saved.typical)
+        #expect(PatchCurve.points(upTo: 7) == [1, 2, 5, 7] && PatchCurve.points(upTo: 0).isEmpty)
+    }
+
     @Test func statementsOnlyRead() throws {
         let store = try store("v1-fpu.tline")
         for sql in ["DELETE FROM site", "DROP TABLE site", "UPDATE meta SET value = 1", "CREATE TABLE x (y)"] {

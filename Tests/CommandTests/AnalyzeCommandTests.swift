@@ -37,11 +37,36 @@ struct AnalyzeCommandTests {
     @Test func strategiesAreShownBySite() throws {
         let text = try run(["analyze", trace, "--strategy", "vtx-ept"])
         #expect(text.code == 0, "\(text.errors)")
-        #expect(text.output.contains("modelled cycles that vtx-ept adds"))
+        #expect(text.output.contains("Modelled cycles that vtx-ept adds"))
         let json = try run(["analyze", trace, "--strategy", "xen-paravirt", "--costs", "zen3", "--json"])
         let object = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
         #expect(object?["costs"] as? String == "zen3")
         #expect(object?["modelled"] as? Bool == true)
+    }
+
+    @Test func whatPatchingSavesIsACurve() throws {
+        let json = try run(["analyze", trace, "--what-if", "patch-top=5", "--strategy", "vtx-ept", "--json"])
+        #expect(json.code == 0, "\(json.errors)")
+        let object = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
+        let strategies = try #require(object?["strategies"] as? [[String: Any]])
+        let curve = try #require(strategies.first?["curve"] as? [[String: Any]])
+        #expect(strategies.count == 1 && curve.compactMap { $0["sites"] as? Int } == [1, 2, 5])
+        let sites = try #require(strategies.first?["sites"] as? [[String: Any]])
+        let address = try #require(sites.first?["address"] as? String)
+        let one = try run(["analyze", trace, "--what-if", "patch=\(address)", "--strategy", "vtx-ept"])
+        #expect(one.code == 0 && one.output.contains("vtx-ept (xen-inplace)"), "\(one.errors)")
+    }
+
+    @Test func aReportIsOnePageAndAlwaysTheSame() throws {
+        let (first, second) = (folder.path + "/first.html", folder.path + "/second.html")
+        for path in [first, second] {
+            let report = try run(["report", trace, "-o", path])
+            #expect(report.code == 0 && report.output.isEmpty, "\(report.errors)")
+        }
+        let page = try String(contentsOfFile: first, encoding: .utf8)
+        #expect(page == (try String(contentsOfFile: second, encoding: .utf8)))
+        #expect(page.hasPrefix("<!doctype html>") && page.hasSuffix("</html>\n"))
+        #expect(!page.contains("{{") && !page.contains(" src=") && page.utf8.count < 5_000_000)
     }
 
     @Test func aTraceIsLikeItself() throws {
@@ -92,8 +117,18 @@ struct AnalyzeCommandTests {
         (["export", "T", "--format", "csv", "--stacks"], "--stacks goes with --format folded"),
         (["export", "T", "--format", "folded", "--stacks"], "there are no stacks"),
         (["analyze", "T", "--strategy", "magic"], "there is no strategy \"magic\""),
-        (["analyze", "T", "--strategy", "pvm", "--by", "process"], "--by takes site, symbol"),
-        (["analyze", "T", "--strategy", "pvm", "--filter", "pid=1"], "cannot be filtered by pid"),
+        (["analyze", "T", "--strategy", "pvm", "--by", "pid"], "tells processes apart by name"),
+        (["analyze", "T", "--strategy", "pvm", "--filter", "pid=1"], "the filter cannot have pid"),
+        (["analyze", "T", "--strategy", "native", "--what-if", "patch-top=3"], "native: there is nothing to rewrite"),
+        (["analyze", "T", "--what-if", "patch-top=none"], "expected a number of sites"),
+        (["analyze", "T", "--what-if", "patch=0x1"], "at 0x1 there is no instruction"),
+        (["analyze", "T", "--what-if", "magic"], "expected patch-top=N or patch=ADDRESS"),
+        (["analyze", "T", "--strategy", "pvm", "--between", "1%", "2%"], "go without --between"),
+        (["analyze", "T", "--strategy", "pvm", "--audit"], "--audit goes with compare and replay"),
+        (["report", "T", "-o", "/nonexistent/r.html"], "cannot write /nonexistent/r.html"),
+        (["report", "/nonexistent/t.tline", "-o", "/dev/null"], "cannot read /nonexistent/t.tline"),
+        (["report", "T", "-o", "/dev/full"], "cannot write /dev/full"),
+        (["report", "T", "-o", "/dev/null", "--costs", "z80"], "there is no cost table or file \"z80\""),
         (["dump", "T", "--filter", "symbol=x"], "events do not hold a symbol"),
     ])
     func badInputIsOneSentence(arguments: [String], sentence: String) throws {

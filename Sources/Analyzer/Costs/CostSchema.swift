@@ -3,7 +3,8 @@ extension StoreSchema {
     static let costTables = """
         CREATE TABLE model (id INTEGER PRIMARY KEY, options TEXT NOT NULL UNIQUE, build TEXT NOT NULL,
             width INTEGER NOT NULL, idle_ns INTEGER NOT NULL, verified_events INTEGER NOT NULL,
-            verified_digests INTEGER NOT NULL, part_counts INTEGER NOT NULL);
+            verified_digests INTEGER NOT NULL, part_start INTEGER NOT NULL,
+            part_counts INTEGER NOT NULL);
         CREATE TABLE native (model INTEGER NOT NULL, part TEXT NOT NULL, primitive TEXT NOT NULL,
             times INTEGER NOT NULL);
         CREATE TABLE model_site (model INTEGER NOT NULL, site INTEGER NOT NULL, events INTEGER NOT NULL,

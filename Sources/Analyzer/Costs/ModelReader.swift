@@ -21,18 +21,18 @@ extension AnalysisStore {
     package func keep(
         _ counts: ModelCounts, _ key: ModelKey, verified: (events: UInt64, digests: UInt64)
     ) throws -> StoredModel {
-        let partCounts = partCounts
-        try update { database in
-            try ModelWriter(database: database, counts: counts).write(key, partCounts: partCounts, verified: verified)
+        let parts = try timeParts
+        try change { database in
+            try ModelWriter(database: database, counts: counts).write(key, parts: parts, verified: verified)
         }
         guard let model = try model(key) else { throw AnalysisError("\(path) lost what was written to it") }
         return model
     }
 
     /// Adds to the store, as one change that others see whole.
-    func update(_ body: (Database) throws -> Void) throws {
+    func change(_ body: (Database) throws -> Void) throws {
         var configuration = Configuration()
-        configuration.busyMode = .timeout(30)
+        configuration.busyMode = .timeout(60)
         do {
             let writer = try DatabaseQueue(path: path, configuration: configuration)
             try writer.inDatabase { database in
@@ -76,7 +76,8 @@ private struct ModelReader {
             width: row["width"], native: try native(), idleNanoseconds: UInt64(bitPattern: row["idle_ns"]),
             sites: sites, strategies: strategies)
         return StoredModel(
-            id: model, counts: counts, partCounts: UInt64(bitPattern: row["part_counts"]),
+            id: model, counts: counts, partStart: UInt64(bitPattern: row["part_start"]),
+            partCounts: UInt64(bitPattern: row["part_counts"]),
             verifiedEvents: UInt64(bitPattern: row["verified_events"]),
             verifiedDigests: UInt64(bitPattern: row["verified_digests"]), siteNumbers: places)
     }

@@ -9,7 +9,9 @@ struct ModelWriter {
     let counts: ModelCounts
 
     /// Replaces the model of the same options.
-    func write(_ key: ModelKey, partCounts: UInt64, verified: (events: UInt64, digests: UInt64)) throws {
+    func write(
+        _ key: ModelKey, parts: (start: UInt64, size: UInt64), verified: (events: UInt64, digests: UInt64)
+    ) throws {
         for id in try Int64.fetchAll(database, sql: "SELECT id FROM model WHERE options = ?", arguments: [key.options]) {
             try database.execute(sql: "DELETE FROM model WHERE id = ?", arguments: [id])
             for table in ["native", "model_site", "path", "charge", "charge_time", "strategy", "cost"] {
@@ -18,12 +20,13 @@ struct ModelWriter {
         }
         try database.execute(
             sql: """
-                INSERT INTO model (options, build, width, idle_ns, verified_events, verified_digests, part_counts)
-                VALUES (?,?,?,?,?,?,?)
+                INSERT INTO model (options, build, width, idle_ns, verified_events, verified_digests, part_start,
+                    part_counts)
+                VALUES (?,?,?,?,?,?,?,?)
                 """,
             arguments: [
                 key.options, key.build, counts.width, counts.idleNanoseconds.column, verified.events.column,
-                verified.digests.column, partCounts.column,
+                verified.digests.column, parts.start.column, parts.size.column,
             ])
         let model = database.lastInsertedRowID
         try writeNative(model)

@@ -21,8 +21,9 @@ package struct PatchCurve {
         package let saved: CostRange
         /// Of the whole strategy to the bare machine, then.
         package let ratio: CostRange
-        /// Of the typical cycles that the strategy adds.
-        package let share: Double
+        /// Of the typical cycles that the strategy adds; nil if it adds none. More than 1 if then it is cheaper than the
+        /// bare machine.
+        package let share: Double?
     }
 
     package let strategy: String
@@ -93,7 +94,7 @@ package struct PatchCurve {
         let before = added.cycles(costs).typical
         return Step(
             sites: sites, saved: saved, ratio: ModelResult.Entry.ratio(of: added - saving, to: native, costs),
-            share: before != 0 ? saved.typical / before : 0)
+            share: before > 0 ? saved.typical / before : nil)
     }
 
     /// 1, 2, 5, 10, 20, 50 and so on, and the last.

@@ -18,7 +18,7 @@ extension AnalysisStore {
     package func price(_ model: StoredModel, _ result: ModelResult, key: String) throws {
         let known = try rows("SELECT 1 FROM strategy WHERE model = ? AND costs = ? LIMIT 1", [model.id, key])
         guard known.isEmpty else { return }
-        try update { database in
+        try change { database in
             // Somebody else may have been quicker.
             try database.execute(sql: "DELETE FROM strategy WHERE model = ? AND costs = ?", arguments: [model.id, key])
             try database.execute(sql: "DELETE FROM cost WHERE model = ? AND costs = ?", arguments: [model.id, key])

@@ -7,7 +7,8 @@ package struct StoredModel {
 
     package let id: Int64
     package let counts: ModelCounts
-    /// Counts that a part of the time covers.
+    /// Where the first part of the time begins, and how many counts each covers.
+    package let partStart: UInt64
     package let partCounts: UInt64
     package let verifiedEvents: UInt64
     package let verifiedDigests: UInt64
@@ -30,22 +31,41 @@ package struct ModelKey: Equatable {
 }
 
 extension AnalysisStore {
+    /// For each process the first of the same name. Charges are told apart by processes' names, of which there are few.
+    static let namesakes = """
+        SELECT p.id, q.process FROM process p
+        JOIN (SELECT name, min(id) AS process FROM process GROUP BY name) q ON q.name = p.name
+        """
+
     /// How a run is to be divided so that the store can take it.
     package func divisions() throws -> RunDivisions {
-        let starts = try rows("SELECT start, process FROM interval ORDER BY start").compactMap {
-            row -> RunDivisions.Start? in
-            guard case .integer(let count) = row[0], case .integer(let process) = row[1] else { return nil }
-            return RunDivisions.Start(count: UInt64(bitPattern: count), process: Int(process))
+        let sql = """
+            SELECT i.start, r.process FROM interval i JOIN (\(Self.namesakes)) r ON r.id = i.process ORDER BY i.start
+            """
+        var starts: [RunDivisions.Start] = []
+        for row in try rows(sql) {
+            guard case .integer(let count) = row[0], case .integer(let process) = row[1],
+                starts.last?.process != Int(process)
+            else { continue }
+            starts.append(RunDivisions.Start(count: UInt64(bitPattern: count), process: Int(process)))
         }
-        let (start, size) = (startCount, partCounts)
+        let (start, size) = try timeParts
         return RunDivisions(starts: starts, ends: (1..<StoredModel.parts).map { start + $0 * size })
     }
 
     package var startCount: UInt64 { UInt64(meta["start"] ?? "") ?? 0 }
     package var endCount: UInt64 { max(UInt64(meta["end"] ?? "") ?? 0, startCount) }
 
-    /// Counts that a part of the guest's time covers.
-    package var partCounts: UInt64 { max((endCount - startCount + StoredModel.parts) / StoredModel.parts, 1) }
+    /// The parts of the guest's time that charges are kept by begin with the kernel, since what comes before is in no
+    /// result: where the first begins, and how many counts each covers.
+    var timeParts: (start: UInt64, size: UInt64) {
+        get throws {
+            let sql = "SELECT min(m.first) FROM summary m JOIN site s ON s.id = m.site WHERE s.phase = 'kernel'"
+            var start = startCount
+            if case .integer(let first) = try rows(sql).first?[0] { start = UInt64(bitPattern: first) }
+            return (start, max((endCount - min(start, endCount) + StoredModel.parts) / StoredModel.parts, 1))
+        }
+    }
 }
 
 extension AnalysisStore {

@@ -21,23 +21,30 @@ package struct StrategyHotSpots {
     package let groups: Int
 
     /// The costs of one strategy, with the subjects that a site's events are about: a site's cycles are divided among
-    /// them by events. Charges without a site are one row for each class.
+    /// them by events. Where the trace has no events of a site, as of page-table writes, they are divided among
+    /// processes as the cycles are. Charges without a site are one row for each class.
     private static let tables = """
         FROM (
             WITH x AS (
                 SELECT site, coalesce(process, -1) AS process, CASE WHEN site = 0 THEN class END AS class,
                     sum(low) AS low, sum(typical) AS typical, sum(high) AS high
                 FROM cost WHERE model = ? AND costs = ? AND strategy = ? GROUP BY 1, 2, 3),
-            whole AS (SELECT site, sum(samples) AS samples FROM summary GROUP BY 1),
-            part AS (SELECT site, process, sum(samples) AS samples FROM summary GROUP BY 1, 2)
+            u AS (
+                SELECT m.site, r.process, m.subject, sum(m.samples) AS samples
+                FROM summary m JOIN (\(AnalysisStore.namesakes)) r ON r.id = m.process GROUP BY 1, 2, 3),
+            whole AS (SELECT site, sum(samples) AS samples FROM u GROUP BY 1),
+            part AS (SELECT site, process, sum(samples) AS samples FROM u GROUP BY 1, 2),
+            cycles AS (SELECT site, sum(abs(typical)) AS typical FROM x GROUP BY 1)
             SELECT x.site, x.process, x.class, coalesce(u.subject, 0) AS subject,
-                e.events * coalesce(1.0 * u.samples / w.samples, 1.0) AS events,
+                e.events * CASE WHEN w.samples IS NULL THEN abs(x.typical) / c.typical
+                    ELSE coalesce(1.0 * u.samples / w.samples, 0.0) END AS events,
                 x.low * coalesce(1.0 * u.samples / t.samples, 1.0) AS low,
                 x.typical * coalesce(1.0 * u.samples / t.samples, 1.0) AS typical,
                 x.high * coalesce(1.0 * u.samples / t.samples, 1.0) AS high
             FROM x LEFT JOIN part t ON t.site = x.site AND t.process = x.process
-            LEFT JOIN summary u ON u.site = x.site AND u.process = x.process
+            LEFT JOIN u ON u.site = x.site AND u.process = x.process
             LEFT JOIN whole w ON w.site = x.site
+            LEFT JOIN cycles c ON c.site = x.site
             LEFT JOIN model_site e ON e.model = ? AND e.site = x.site
         ) m
         JOIN (SELECT * FROM site UNION ALL SELECT 0, 0, NULL, NULL, 0, 'no instruction', NULL, NULL) s ON s.id = m.site
@@ -80,9 +87,12 @@ package struct StrategyHotSpots {
             cycles += sums[2]
             number += 1
             guard top.map({ rows.count < $0 }) ?? true else { return }
+            var labels = Array(values[..<columns.count])
+            // No instruction has no address.
+            if grouping == .site, labels[0] == .text("0x0") { labels[0] = .null }
             rows.append(
                 Row(
-                    labels: Array(values[..<columns.count]), samples: UInt64(max(sums[0], 0)), low: sums[1],
+                    labels: labels, samples: UInt64(max(sums[0], 0)), low: sums[1],
                     typical: sums[2], high: sums[3]))
         }
         self.rows = rows

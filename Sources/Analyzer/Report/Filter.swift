@@ -66,7 +66,7 @@ package struct Filter {
     private let terms: [Term]
 
     /// What the filter asks for.
-    var keys: [Key] { terms.map(\.key) }
+    package var keys: [Key] { terms.map(\.key) }
 
     /// What lets everything pass.
     package init() { terms = [] }

@@ -9,7 +9,7 @@ extension AnalysisStore {
     /// Samples the kernel's stacks and puts them into the store.
     package func addStacks(_ analysis: TraceAnalysis) throws {
         let samples = try StackSampler(analysis).samples
-        try update { database in
+        try change { database in
             var sites: [SiteKey: Int64] = [:]
             for row in try Row.fetchAll(database, sql: "SELECT id, address, kind, ring, size FROM site") {
                 let key = SiteKey(

@@ -85,7 +85,7 @@ function timelineSeries() {
 function showTimeline() {
   const { isEvents, series } = timelineSeries();
   const timeline = data.timeline;
-  const [width, height, left, below] = [1000, 230, 52, 74];
+  const [width, height, left, below] = [1000, 230, 92, 74];
   if (series.length === 0) {
     fill("timeline", el("p", { class: "soft" }, "There is nothing to draw for this strategy: choose events by kind."));
     return;
@@ -113,27 +113,29 @@ function showTimeline() {
     return svg("path", { d: path + "Z", fill: `var(--c${Math.min(index, 7)})` }, svg("title", {}, one.name));
   });
   const seconds = timeline.part * parts / timeline.perMicrosecond / 1e6;
-  const step = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(
+  const [unit, factor] = seconds < 0.002 ? ["µs", 1e6] : seconds < 2 ? ["ms", 1e3] : ["s", 1];
+  const step = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(
     (size) => seconds / size <= 10) || seconds / 5;
   const axis = [];
   for (let number = 0; number * step <= seconds; number++) {
     const x = left + (width - left) * number * step / seconds;
     axis.push(svg("line", { class: "axis", x1: x, x2: x, y1: height, y2: height + 4 }),
       svg("text", { x, y: height + 16, "text-anchor": number === 0 ? "start" : "middle" },
-        `${+(number * step).toFixed(3)} s`));
+        `${+(number * step * factor).toFixed(3)} ${unit}`));
   }
   const scale = [0, 0.5, 1].flatMap((share) => [
     svg("line", { class: "axis", x1: left, x2: width, y1: up(most * share), y2: up(most * share) }),
     svg("text", { x: left - 6, y: up(most * share) + 4, "text-anchor": "end" }, cycles(most * share)),
   ]);
-  const phases = timeline.phases.map(([name, first, last], row) => {
-    const [x, end] = [at(first), Math.max(at(last), at(first) + 2)];
+  const phases = timeline.phases.filter(([, , last]) => last > timeline.start).map(([name, first, last], row) => {
+    const x = at(Math.max(first, timeline.start));
+    const end = Math.max(at(last), x + 2);
     return svg("g", {}, svg("rect", { x, y: height + 26 + row * 11, width: end - x, height: 7,
       fill: `var(--${({ kernel: "kernel", user: "user" })[name] || "early"})`, stroke: "var(--faint)" }),
     svg("text", { x: left - 6, y: height + 33 + row * 11, "text-anchor": "end" }, name));
   });
   let free = -Infinity;
-  const marks = timeline.marks.map(([count, text]) => {
+  const marks = timeline.marks.filter(([count]) => count >= timeline.start).map(([count, text]) => {
     const x = at(count);
     const label = x - free > 60;
     if (label) free = x;
@@ -150,7 +152,11 @@ function showTimeline() {
     el("span", { class: "soft" }, cycles(one.sum)))));
   fill("timeline", el("p", { class: "note" }, `${what} in each ${seconds / parts < 0.1
     ? (1000 * seconds / parts).toPrecision(2) + " ms" : (seconds / parts).toPrecision(2) + " s"} of the guest's time, ` +
-    "idle time left out. The strips below are the parts of the run; dotted lines are marks."), picture, legend);
+    "idle time left out" + (timeline.start > timeline.before
+      ? `; the ${((timeline.start - timeline.before) / timeline.perMicrosecond / 1e6).toPrecision(2)} s before the ` +
+        "kernel proper are in no result, and not drawn" : "") +
+    ". The strips below are the parts of the run" + (marks.length > 0 ? "; dotted lines are marks." : ".")),
+  picture, legend);
 }
 
 // MARK: Patching
@@ -177,47 +183,62 @@ function showCurve() {
     el("thead", {}, el("tr", {}, ["sites", "cycles saved", "of its cost", "ratio then"].map((text) =>
       el("th", { scope: "col", class: "n" }, text)))),
     el("tbody", {}, el("tr", {}, ["0", "", "", chosen.ratioText[1]].map((text) => el("td", { class: "n" }, text))),
-      own.points.map((point) => el("tr", {}, [point.sites, cycles(point.saved.typical), percent(point.share),
+      own.points.map((point) => el("tr", {}, [point.sites, cycles(point.saved.typical), point.share === null ? "" : percent(point.share),
         point.ratioText].map((text) => el("td", { class: "n" }, text))))));
-  fill("patch-first", el("p", { class: "note" }, "First: " + own.first.map(([label, saved]) =>
-    `${label} (${cycles(saved)})`).join(", ") + "."));
+  fill("patch-first", el("p", { class: "note" }, "Those that save most, with the cycles saved:"),
+    el("ol", { class: "first" }, own.first.map(([label, saved]) => el("li", {}, el("span", { class: "mono" }, label), " ",
+      el("span", { class: "soft" }, cycles(saved))))));
 }
 
 function curvePicture(curves) {
-  const [width, height, left, right, bottom] = [560, 250, 40, 130, 34];
+  const [width, height, left, right, bottom] = [560, 270, 40, 130, 34];
+  const lines = curves.map((curve) => {
+    const now = strategies.find((strategy) => strategy.name === curve.strategy).ratio.typical;
+    return { curve, points: [[0, now], ...curve.points.map((point) => [point.sites, point.ratio.typical])] };
+  });
+  const ratios = lines.flatMap((line) => line.points.map(([, ratio]) => ratio)).concat([1]);
+  const [low, high] = [Math.min(...ratios), Math.max(...ratios)];
   const most = Math.max(...curves.map((curve) => curve.useful));
-  const x = (sites) => left + (width - left - right) * Math.log(sites) / Math.log(Math.max(most, 2));
-  const y = (share) => 10 + (height - bottom - 10) * (1 - Math.max(Math.min(share, 1), 0));
-  const grid = [0, 0.25, 0.5, 0.75, 1].flatMap((share) => [
-    svg("line", { class: "axis", x1: left, x2: width - right, y1: y(share), y2: y(share) }),
-    svg("text", { x: left - 6, y: y(share) + 4, "text-anchor": "end" }, `${share * 100}%`)]);
-  const ticks = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000].filter((sites) => sites <= most).map((sites) =>
-    svg("text", { x: x(sites), y: height - 14, "text-anchor": "middle" }, sites));
+  const x = (sites) => left + (width - left - right) * Math.log(sites + 1) / Math.log(Math.max(most, 2) + 1);
+  const [from, to] = [Math.log(Math.max(low, 0.01)) - 0.05, Math.log(high) + 0.05];
+  const y = (ratio) => 8 + (height - bottom - 12) * (to - Math.log(Math.max(ratio, 0.01))) / (to - from);
+  let last = Infinity;
+  const grid = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 3, 5, 7, 10, 20, 50, 100].filter(
+    (ratio) => {
+      const at = y(ratio);
+      if (at < 6 || at > height - bottom || (ratio !== 1 && (last - at < 16 || Math.abs(at - y(1)) < 16))) return false;
+      last = at;
+      return true;
+    }).flatMap((ratio) => [
+    svg("line", { class: "axis", x1: left, x2: width - right, y1: y(ratio), y2: y(ratio),
+      "stroke-width": ratio === 1 ? 2 : 1 }),
+    svg("text", { x: left - 6, y: y(ratio) + 4, "text-anchor": "end" }, ratio)]);
+  const ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000].filter((sites) => sites <= most).map((sites) =>
+    svg("text", { x: x(sites), y: height - 18, "text-anchor": "middle" }, sites));
   // Labels stand apart from each other.
-  const ends = curves.map((curve) => ({ curve, at: y(curve.points[curve.points.length - 1].share) }))
-    .sort((first, second) => first.at - second.at);
-  let free = 4;
-  for (const end of ends) {
-    end.label = Math.max(end.at, free + 13);
-    free = end.label;
+  lines.sort((first, second) => y(first.points.at(-1)[1]) - y(second.points.at(-1)[1]));
+  let free = -6;
+  for (const line of lines) {
+    line.label = Math.max(y(line.points.at(-1)[1]), free + 13);
+    free = line.label;
   }
-  const lines = ends.map(({ curve, at, label }) => {
+  const over = Math.max(0, free - (height - bottom));
+  const drawn = lines.map(({ curve, points, label }) => {
     const isOwn = curve.strategy === chosen.name;
-    const points = curve.points.map((point) => `${x(point.sites).toFixed(1)},${y(point.share).toFixed(1)}`).join(" ");
     const paint = isOwn ? "var(--accent)" : "var(--soft)";
-    const last = x(curve.points[curve.points.length - 1].sites);
-    return svg("g", {}, svg("polyline", { points, fill: "none", stroke: paint, "stroke-width": isOwn ? 2.5 : 1,
-      "stroke-opacity": isOwn ? 1 : 0.55 }),
-    ...(isOwn ? curve.points.map((point) => svg("circle", { cx: x(point.sites), cy: y(point.share), r: 3,
-      fill: paint })) : []),
-    svg("polyline", { points: `${last},${at} ${width - right + 8},${label}`, fill: "none", stroke: paint,
+    const [end, at] = [x(points.at(-1)[0]), y(points.at(-1)[1])];
+    return svg("g", {}, svg("polyline", { points: points.map(([sites, ratio]) =>
+      `${x(sites).toFixed(1)},${y(ratio).toFixed(1)}`).join(" "), fill: "none", stroke: paint,
+    "stroke-width": isOwn ? 2.5 : 1, "stroke-opacity": isOwn ? 1 : 0.55 }),
+    ...(isOwn ? points.map(([sites, ratio]) => svg("circle", { cx: x(sites), cy: y(ratio), r: 3, fill: paint })) : []),
+    svg("polyline", { points: `${end},${at} ${width - right + 8},${label - over}`, fill: "none", stroke: paint,
       "stroke-opacity": 0.3 }),
-    svg("text", { x: width - right + 11, y: label + 4, style: isOwn ? "fill:var(--accent);font-weight:700" : "" },
-      curve.strategy));
+    svg("text", { x: width - right + 11, y: label - over + 4,
+      style: isOwn ? "fill:var(--accent);font-weight:700" : "" }, curve.strategy));
   });
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", style: "width:100%", "aria-label":
-    "Share of each strategy's modelled cost that rewriting the first sites saves" }, grid, ticks, lines,
-  svg("text", { x: left, y: height - 1 }, "sites rewritten; share of the strategy's modelled cost that is saved"));
+    "Modelled ratio to the bare machine after rewriting the first sites, by strategy" }, grid, ticks, drawn,
+  svg("text", { x: left, y: height - 3 }, "sites rewritten; modelled ratio to the bare machine then"));
 }
 
 begin();

@@ -91,8 +91,7 @@ function showStrategies() {
     el("th", { scope: "col" }, "strategy"),
     el("th", { scope: "col", class: "range" }, axisOfRatios(scale)),
     ...["ratio", "low", "high", "cycles added"].map((text) => el("th", { scope: "col", class: "n" }, text)),
-    el("th", { scope: "col", class: "n" }, "by estimates"),
-    el("th", { scope: "col" }, "cannot be told from")));
+    el("th", { scope: "col", class: "n" }, "by estimates")));
   const rows = strategies.map((strategy) => {
     const name = strategy.applicable
       ? el("button", { type: "button", class: "link", onclick: () => choose(strategy.name) }, strategy.name)
@@ -101,7 +100,7 @@ function showStrategies() {
     const head = el("th", { scope: "row", title: strategy.summary }, name, mark);
     if (!strategy.applicable) {
       return el("tr", { "data-strategy": strategy.name }, head,
-        el("td", { colspan: 7, class: "soft" }, "not applicable to this guest"));
+        el("td", { colspan: 6, class: "soft" }, "not applicable to this guest"));
     }
     const own = strategy.name === "native";
     return el("tr", { "data-strategy": strategy.name }, head,
@@ -109,8 +108,7 @@ function showStrategies() {
       el("td", { class: "n" }, el("b", {}, strategy.ratioText[1])),
       el("td", { class: "n soft" }, strategy.ratioText[0]), el("td", { class: "n soft" }, strategy.ratioText[2]),
       el("td", { class: "n" }, own ? "0" : cycles(strategy.added.typical)),
-      el("td", { class: "n" }, own ? "" : Math.round(strategy.estimated * 100) + "%"),
-      el("td", { class: "words" }, strategy.same.join(", ")));
+      el("td", { class: "n" }, own ? "" : Math.round(strategy.estimated * 100) + "%"));
   });
   fill("strategies", head, el("tbody", {}, rows));
   fill("cost-legend", [0.05, 0.3, 0.8].map((share, index) => el("span", {}, legendBar(share), " " + [
@@ -121,6 +119,22 @@ function showStrategies() {
     `${cycles(data.idle)} idle, which are bounded by time and not by work, and ${cycles(data.boot.typical)} before the ` +
     "kernel proper."));
   fill("cost-words", words);
+  showApart();
+}
+
+// Each pair of strategies: which is cheaper for any values within the ranges, if that is so.
+function showApart() {
+  byId("apart-note").textContent = "≈: some values within the cost table's ranges turn the order around, so the two " +
+    "cannot be told apart. <: the strategy of the line is cheaper than that of the column whatever the values; >: dearer.";
+  const number = (strategy) => applicable.indexOf(strategy) + 1;
+  const head = el("thead", {}, el("tr", {}, el("td", {}), applicable.map((strategy) =>
+    el("th", { scope: "col", title: strategy.name, "aria-label": strategy.name }, number(strategy)))));
+  fill("apart", head, el("tbody", {}, applicable.map((strategy) => el("tr", { "data-strategy": strategy.name },
+    el("th", { scope: "row" }, `${number(strategy)}  ${strategy.name}`), applicable.map((other) => {
+      const isSame = strategy.same.includes(other.name);
+      const sign = other === strategy ? "" : isSame ? "≈" : strategy.ratio.typical < other.ratio.typical ? "<" : ">";
+      return el("td", { class: isSame ? "same" : "other", title: `${strategy.name} and ${other.name}` }, sign);
+    })))));
 }
 
 // MARK: Hot sites
@@ -132,11 +146,14 @@ const siteColumns = [
   ["cycles", "cycles", true], ["share", "share", true], ["per event", "each", true],
 ];
 
+// Where there is no symbol the address says which site it is.
+const siteName = (site) => site.symbol.startsWith("(") ? `${site.symbol} ${site.address}` : site.symbol + site.offset;
+
 function siteRows() {
   const index = chosenIndex();
   const total = chosen.added.typical;
   const rows = data.sites.map((site, number) => ({
-    number, site: site.symbol + site.offset, kind: site.kind, ring: site.ring, events: site.events,
+    number, site: siteName(site), kind: site.kind, ring: site.ring, events: site.events,
     cycles: site.cycles[index], share: total > 0 ? site.cycles[index] / total : 0,
     each: site.events > 0 ? site.cycles[index] / site.events : 0, source: site,
   })).filter((row) => isNative() ? row.events > 0 : row.cycles !== 0);
@@ -298,9 +315,8 @@ function choose(name) {
   chosen = applicable.find((strategy) => strategy.name === name) || chosen;
   byId("strategy").value = chosen.name;
   byId("chosen").textContent = isNative() ? "the bare machine" :
-    `${chosen.ratioText[1]} × the bare machine (${chosen.ratioText[0]} to ${chosen.ratioText[2]}), ` +
-    `${cycles(chosen.added.typical)} cycles added, modelled` +
-    (chosen.hypothetical.length > 0 ? "; hypothetical †" : "");
+    `${chosen.ratioText[1]} × the bare machine (${chosen.ratioText[0]} to ${chosen.ratioText[2]}), modelled` +
+    (chosen.hypothetical.length > 0 ? "; † hypothetical" : "");
   for (const row of document.querySelectorAll("#strategies tr[data-strategy]")) {
     row.classList.toggle("on", row.dataset.strategy === chosen.name);
   }
