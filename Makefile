@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports report-test readme man completions install command check-costs
+.PHONY: demo test boots soak bench symbols exports report-test models readme man completions install command check-costs
 .PHONY: build guests deps lint clean distclean
 .NOTPARALLEL:
 
@@ -34,6 +34,9 @@ bench: build guests
 # The models' prices of single operations, held against published ones.
 check-costs: build
 	scripts/check-costs
+
+models: build guests
+	scripts/models
 
 # Every command of README.md and docs/tutorial.md.
 readme: build guests

@@ -18,7 +18,8 @@ struct ReportCommand: ParsableCommand {
     @OptionGroup(title: "The model") var model: ModelOptions
     @Option(
         name: .shortAndLong,
-        help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"))
+        help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"),
+        completion: .file())
     var output: String?
 
     /// The trace's name with the extension of a page.
