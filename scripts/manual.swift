@@ -100,7 +100,8 @@ var page = [
 for command in commands { page += section(command) }
 page += [
     ".Sh ENVIRONMENT", ".Bl -tag -width indent", ".It Ev XDG_CACHE_HOME",
-    "The folder below which stores of analyzed traces and the table of the host are kept;", text("~/.cache if not set."),
+    "The folder below which stores of analyzed traces and the table of the host are kept;",
+    text("~/.cache if not set."),
     ".El",
     ".Sh EXIT STATUS",
     "0 after the guest's power\\-off, or success; 2 after bad input; 10 to 30 for the other outcomes, which",
