@@ -32,6 +32,14 @@ struct ModelOptions: ParsableArguments {
         return options
     }
 
+    /// What of the options a run of the strategies depends on.
+    func key() throws(CommandError) -> String {
+        _ = try policy()
+        let flags = ["extended": extended, "trap-timestamp": trapTimestamp].filter(\.value).keys
+        return (flags + devices.map { "devices=\($0)" } + (mutation.map { ["mutation=\($0)"] } ?? [])).sorted()
+            .joined(separator: " ")
+    }
+
     func policy() throws(CommandError) -> DevicePolicy {
         var policy = DevicePolicy()
         for text in devices {
