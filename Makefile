@@ -56,9 +56,13 @@ install: command
 command: deps
 	swift build -c release --product trapline
 
-# The one form in which everything is built; tests then run with --skip-build.
+# The one form in which everything is built; tests then run with --skip-build. The products are named, since
+# --build-tests would also compile the tools of the packages that this one uses, protoc in C++ among them.
 build: deps
-	swift build -c release --build-tests
+	swift build -c release --product trapline
+	swift build -c release --product hostdiff
+	swift build -c release --product blockdiff
+	swift build -c release --product traplinePackageTests
 
 guests:
 	scripts/fetch-guests
