@@ -1,9 +1,10 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports report-test check-costs build guests deps lint clean distclean
+.PHONY: demo test boots soak bench symbols exports report-test models readme man completions install command check-costs
+.PHONY: build guests deps lint clean distclean
 .NOTPARALLEL:
 
-demo: build
+demo:
 	scripts/demo
 
 test: build guests
@@ -34,6 +35,27 @@ bench: build guests
 check-costs: build
 	scripts/check-costs
 
+models: build guests
+	scripts/models
+
+# Every command of README.md and docs/tutorial.md.
+readme: build guests
+	scripts/readme
+
+man: command
+	scripts/manual man
+
+completions: command
+	scripts/manual completions
+
+# PREFIX=/usr/local DESTDIR=
+install: command
+	scripts/install
+
+# The command alone, without the tests.
+command: deps
+	swift build -c release --product trapline
+
 # The one form in which everything is built; tests then run with --skip-build.
 build: deps
 	swift build -c release --build-tests
@@ -49,7 +71,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build .cache/boots .cache/soak .cache/bench .cache/symbols .cache/exports
+	rm -rf .build $(addprefix .cache/,boots soak bench symbols exports report demo readme share)
 
 # Also the downloaded guests.
 distclean: clean

@@ -38,7 +38,8 @@ let package = Package(
         .target(
             name: "Analyzer",
             dependencies: [
-                "Replayer", "Tracer", "VMM", "CEngine", "CZydis", "CXXHash", .product(name: "GRDB", package: "GRDB.swift"),
+                "Replayer", "Tracer", "VMM", "CEngine", "CZydis", "CXXHash",
+                .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["Export/Perfetto.proto"],

@@ -41,7 +41,9 @@ def perfetto():
 def folded():
     profile = parse((folder / "boot.folded").read_bytes(), "boot.folded")
     check("the flame graph's samples", profile.root_stack.values, [total])
-    return f"{len(profile.root_stack.children)} processes"
+    stacks = parse((folder / "boot.stacks").read_bytes(), "boot.stacks")
+    check("the sampled stacks' weights", stacks.root_stack.values, [total])
+    return f"{len(profile.root_stack.children)} processes, stacks of up to {stacks.highest_lines} functions"
 
 
 def tables():

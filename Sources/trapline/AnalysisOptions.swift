@@ -5,12 +5,14 @@ import Tracer
 
 /// The options of every command that looks into a trace's analysis.
 struct AnalysisOptions: ParsableArguments {
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
-    @Option(help: ArgumentHelp("Keep the analysis in this file, not in the cache.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Keep the analysis in this file, not in the cache.", valueName: "file"), completion: .file())
     var db: String?
     @Option(
-        help: ArgumentHelp("Symbols: a System.map, or an ELF file with a symbol table. Repeatable.", valueName: "file"))
+        help: ArgumentHelp("Symbols: a System.map, or an ELF file with a symbol table. Repeatable.", valueName: "file"),
+        completion: .file())
     var symbols: [String] = []
     @Flag(help: "Load every event, not only sums.")
     var events = false

@@ -9,10 +9,12 @@ struct AnalyzeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "analyze", abstract: "Show where a trace's events come from.",
         discussion: """
-            A filter is one or more of kind, ring, phase, site, symbol, module, process, pid, port, mmio, vector, msr,
-            leaf, device, register with = or != and a value, such as 'kind=cpuid,rdmsr ring=0 symbol=native_*'.
+            A filter is one or more of kind, ring, phase, site, symbol, module, process, pid, port, mmio, vector, msr, \
+            leaf, device, register with = or != and a value, such as 'kind=cpuid,rdmsr ring=0 symbol=native_*'. \
             Times are counts of the guest from the event before. With --strategy the table shows the modelled cycles \
             that the strategy adds, and --what-if shows what it would add with instructions rewritten in place.
+
+            Example: trapline analyze boot.tline --by symbol --strategy vtx-ept --top 10
             """)
 
     @OptionGroup var options: AnalysisOptions
@@ -43,7 +45,9 @@ struct AnalyzeCommand: ParsableCommand {
         transform: { try WhatIf($0) })
     var whatIf: WhatIf?
     @OptionGroup(title: "The model, with --strategy and --what-if") var model: ModelOptions
-    @Option(help: ArgumentHelp("Save a summary that diff takes in place of the trace.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Save a summary that diff takes in place of the trace.", valueName: "file"),
+        completion: .file())
     var summary: String?
     @Flag(help: "Write JSON.")
     var json = false

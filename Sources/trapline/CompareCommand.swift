@@ -9,14 +9,14 @@ struct CompareCommand: ParsableCommand {
         commandName: "compare",
         abstract: "Show what each virtualization strategy would have cost a recorded guest.",
         discussion: """
-            The trace is run again once, and all strategies take its events. Costs are modelled, with ranges: the guest \
-            ran on the bare machine. Delay loops and idle time are bounded by time, not by work, and stay out of the \
-            ratios unless --include-waits is given.
+            The trace is run again once, and all strategies take its events. Costs are modelled, with ranges: the \
+            guest ran on the bare machine. Delay loops and idle time are bounded by time, not by work, and stay out \
+            of the ratios unless --include-waits is given.
 
             Example: trapline compare boot.tline --costs zen3
             """)
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
     @OptionGroup(title: "The model") var model: ModelOptions
     @Option(help: ArgumentHelp("Only this strategy, and native; may be given again.", valueName: "name"))

@@ -9,6 +9,8 @@ struct CostsCommand: ParsableCommand {
         discussion: """
             Without a name it lists the tables. With --json a table is written as the file that --costs reads, so it \
             can be the beginning of one of your own.
+
+            Example: trapline costs skylake
             """)
 
     @Argument(help: ArgumentHelp("\(CostTables.help).", valueName: "name|file"))

@@ -6,15 +6,17 @@ struct DiffCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "diff", abstract: "Say what is different between two traces.",
         discussion: """
-            Sites are compared by symbol and offset. Either trace can be a summary that analyze --summary saved. With
+            Sites are compared by symbol and offset. Either trace can be a summary that analyze --summary saved. With \
             thresholds the exit code is \(exceededCode) if one is exceeded.
+
+            Example: trapline diff before.tline after.tline --threshold samples=5 --threshold new=0
             """)
 
     static let exceededCode: Int32 = 30
 
-    @Argument(help: ArgumentHelp("The trace or summary before.", valueName: "before"))
+    @Argument(help: ArgumentHelp("The trace or summary before.", valueName: "before"), completion: .file())
     var before: String
-    @Argument(help: ArgumentHelp("The trace or summary after.", valueName: "after"))
+    @Argument(help: ArgumentHelp("The trace or summary after.", valueName: "after"), completion: .file())
     var after: String
     @Option(
         help: ArgumentHelp(
@@ -24,9 +26,9 @@ struct DiffCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Show so many lines; 0 shows all.", valueName: "n"))
     var top = 20
     @Option(
-        help: ArgumentHelp("Symbols for both traces. Repeatable.", valueName: "file"))
+        help: ArgumentHelp("Symbols for both traces. Repeatable.", valueName: "file"), completion: .file())
     var symbols: [String] = []
-    @Option(help: ArgumentHelp("Write the thresholds as JUnit test cases.", valueName: "file"))
+    @Option(help: ArgumentHelp("Write the thresholds as JUnit test cases.", valueName: "file"), completion: .file())
     var junit: String?
     @Option(
         help: ArgumentHelp(

@@ -11,11 +11,13 @@ struct DumpCommand: ParsableCommand {
         commandName: "dump",
         abstract: "Print a trace's events, or the guest's state at a position.",
         discussion: """
-            Events come one a line: number, count, ring, kind, address, operand, value, detail, bytes of string I/O.
+            Events come one a line: number, count, ring, kind, address, operand, value, detail, bytes of string I/O. \
             With --json each line is an object. --at runs the guest to a position first, from the last checkpoint.
+
+            Example: trapline dump boot.tline --kind cpuid --limit 10
             """)
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
     @Option(
         help: ArgumentHelp("First position of the events.", valueName: "position"),

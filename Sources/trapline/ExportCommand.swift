@@ -7,8 +7,10 @@ struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export", abstract: "Write a trace's analysis for other programs.",
         discussion: """
-            folded is for flame graphs, perfetto for ui.perfetto.dev, sqlite is the whole store; csv and json are one
+            folded is for flame graphs, perfetto for ui.perfetto.dev, sqlite is the whole store; csv and json are one \
             table of it.
+
+            Example: trapline export boot.tline --format perfetto -o boot.perfetto
             """)
 
     enum Format: String, CaseIterable, ExpressibleByArgument {
@@ -27,7 +29,9 @@ struct ExportCommand: ParsableCommand {
     var filter: Filter?
     @Flag(help: "For folded: with the kernel's callers, sampled by running the guest again.")
     var stacks = false
-    @Option(name: .shortAndLong, help: ArgumentHelp("Write here, not to standard output.", valueName: "file"))
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Write here, not to standard output.", valueName: "file"),
+        completion: .file())
     var output: String?
 
     mutating func validate() throws {

@@ -5,9 +5,10 @@ import VMM
 /// `trapline info`: what a trace is and holds.
 struct InfoCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "info", abstract: "Say what a trace holds, and how many bytes each part takes.")
+        commandName: "info", abstract: "Say what a trace holds, and how many bytes each part takes.",
+        discussion: "Example: trapline info boot.tline --json")
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
     @Flag(help: "Write JSON.")
     var json = false

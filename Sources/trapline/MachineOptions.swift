@@ -3,10 +3,11 @@ import VMM
 
 /// The options that say what machine runs and what is booted on it, shared by the commands that run one.
 struct MachineOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Kernel: a Linux bzImage or a multiboot ELF.", valueName: "file"))
+    @Option(help: ArgumentHelp("Kernel: a Linux bzImage or a multiboot ELF.", valueName: "file"), completion: .file())
     var kernel: String?
     @Option(
-        help: ArgumentHelp("Initial RAM disk; for multiboot kernels modules, separated by commas.", valueName: "file"))
+        help: ArgumentHelp("Initial RAM disk; for multiboot kernels modules, separated by commas.", valueName: "file"),
+        completion: .file())
     var initrd: String?
     @Option(parsing: .unconditional, help: ArgumentHelp("The kernel's command line.", valueName: "text"))
     var append: String?
@@ -16,17 +17,21 @@ struct MachineOptions: ParsableArguments {
             "Run a shell command in the guest; its status becomes the outcome. The initrd must have a shell.",
             valueName: "command"))
     var exec: String?
-    @Option(help: ArgumentHelp("Add the files below a directory to the initrd.", valueName: "directory"))
+    @Option(
+        help: ArgumentHelp("Add the files below a directory to the initrd.", valueName: "directory"),
+        completion: .directory)
     var overlay: String?
     @Option(help: ArgumentHelp("RAM, 16M to 3G.", valueName: "size"), transform: { try MemorySize($0) })
     var memory = MemorySize(bytes: MachineConfiguration.defaultMemorySize)
-    @Option(help: ArgumentHelp("Hard disk: a raw image, which is never written.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Hard disk: a raw image, which is never written.", valueName: "file"), completion: .file())
     var disk: String?
-    @Option(help: ArgumentHelp("CD-ROM: an ISO image.", valueName: "file"))
+    @Option(help: ArgumentHelp("CD-ROM: an ISO image.", valueName: "file"), completion: .file())
     var cdrom: String?
-    @Option(help: ArgumentHelp("Firmware: a raw image, a multiple of 64 KB.", valueName: "file"))
+    @Option(help: ArgumentHelp("Firmware: a raw image, a multiple of 64 KB.", valueName: "file"), completion: .file())
     var firmware: String?
-    @Option(help: ArgumentHelp("The display's option ROM, for firmware to run.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("The display's option ROM, for firmware to run.", valueName: "file"), completion: .file())
     var vgaRom: String?
     @Option(help: ArgumentHelp("CPU model: \(CPUModel.names.joined(separator: ", ")).", valueName: "name"))
     var cpu = CPUName.standard

@@ -3,26 +3,36 @@ final class ProgressLine {
     private static let interval = 0.5
 
     private let what: String
-    private let isShown = Terminal.isTerminal(.standardError)
+    private let isShown: Bool
     private var next = HostClock.seconds + ProgressLine.interval
-    private var isThere = false
+    /// The characters that are there.
+    private var width = 0
 
-    /// `what` is being done.
-    init(_ what: String) { self.what = what }
+    /// `what` is being done. A guest's console on the same terminal is not written over.
+    init(_ what: String, besideConsole: Bool = false) {
+        self.what = what
+        isShown =
+            Terminal.isTerminal(.standardError) && !(besideConsole && Terminal.isTerminal(.standardOutput))
+    }
 
     /// Shows a part of the whole, from 0 to 1, if it was not shown a moment ago.
-    func show(_ done: Double) {
+    func show(_ done: Double) { show { "\(Int(done * 100))%" } }
+
+    /// Shows how far it is in words, if that was not shown a moment ago.
+    func show(_ text: () -> String) {
         guard isShown, HostClock.seconds > next else { return }
         next = HostClock.seconds + Self.interval
-        isThere = true
-        StandardError.write("\r\(what) \(Int(done * 100))%")
+        let line = "\(what) \(text())"
+        // Spaces cover what a longer line before left.
+        StandardError.write("\r" + line + String(repeating: " ", count: max(width - line.count, 0)))
+        width = line.count
     }
 
     /// Takes it away; after an error that happens by itself.
     func clear() {
-        guard isThere else { return }
-        isThere = false
-        StandardError.write("\r\u{1B}[K")
+        guard width > 0 else { return }
+        StandardError.write("\r" + String(repeating: " ", count: width) + "\r")
+        width = 0
     }
 
     deinit { clear() }

@@ -8,11 +8,13 @@ struct RecordCommand: ParsableCommand {
         commandName: "record",
         abstract: "Run a guest and record what it does, so that it can be replayed and analyzed.",
         discussion: """
-            Takes the options of run. The trace replays on any x86-64 Linux machine by itself. SIGINT, SIGTERM and
+            Takes the options of run. The trace replays on any x86-64 Linux machine by itself. SIGINT, SIGTERM and \
             Ctrl-A X close it properly; one that was killed replays up to its last second.
+
+            Example: trapline record -o boot.tline --kernel vmlinuz --initrd initrd.gz
             """)
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("The trace to write.", valueName: "file"))
+    @Option(name: .shortAndLong, help: ArgumentHelp("The trace to write.", valueName: "file"), completion: .file())
     var output: String
     @OptionGroup(title: "Recording") var recording: RecordOptions
     @Option(

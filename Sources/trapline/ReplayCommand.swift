@@ -9,11 +9,13 @@ struct ReplayCommand: ParsableCommand {
         commandName: "replay",
         abstract: "Run a trace again, and check every event and the state against it.",
         discussion: """
-            Positions are a count, event:N, a percentage such as 40%, or a mark. Exit code 0 means that the replay did
+            Positions are a count, event:N, a percentage such as 40%, or a mark. Exit code 0 means that the replay did \
             what was recorded, 24 that it did not; the first difference is then on standard error.
+
+            Example: trapline replay boot.tline --quiet --from 40% --to 60%
             """)
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
     @Option(
         help: ArgumentHelp("Begin at the last checkpoint before this position.", valueName: "position"),
@@ -22,7 +24,7 @@ struct ReplayCommand: ParsableCommand {
     @Option(
         help: ArgumentHelp("End at this position.", valueName: "position"), transform: { try PositionArgument($0) })
     var to: PositionArgument?
-    @Option(help: ArgumentHelp("Record the replay into another trace.", valueName: "file"))
+    @Option(help: ArgumentHelp("Record the replay into another trace.", valueName: "file"), completion: .file())
     var record: String?
     @OptionGroup(title: "Recording") var recording: RecordOptions
     @Option(help: ArgumentHelp("interpreter or translator; the recording's own if not given.", valueName: "name"))
@@ -31,7 +33,7 @@ struct ReplayCommand: ParsableCommand {
         help: ArgumentHelp("Where an image is that the trace does not hold.", valueName: "role=file"),
         transform: { try ImageArgument($0) })
     var image: [ImageArgument] = []
-    @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
+    @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"), completion: .file())
     var screen: String?
     @Option(
         help: ArgumentHelp(

@@ -19,7 +19,8 @@ struct ReportCommand: ParsableCommand {
     @OptionGroup(title: "The model") var model: ModelOptions
     @Option(
         name: .shortAndLong,
-        help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"))
+        help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"),
+        completion: .file())
     var output: String?
 
     @Option(help: ArgumentHelp("Show in the flame graph what is different from this trace.", valueName: "file"))

@@ -9,8 +9,10 @@ struct RunCommand: ParsableCommand {
         abstract: "Run a guest, with its first serial port on standard input and output.",
         discussion: """
             Without --kernel, --firmware, --disk or --cdrom a small built-in guest runs. On a terminal Ctrl-A X quits.
-            Exit code 0 is the guest's power-off, or the outcome that --expect names; isa-debug-exit ends with
+            Exit code 0 is the guest's power-off, or the outcome that --expect names; isa-debug-exit ends with \
             (value << 1) | 1, and every other outcome has an even code of its own.
+
+            Example: trapline run --kernel vmlinuz --initrd initrd.gz --append "console=ttyS0"
             """)
 
     @OptionGroup(title: "Machine") var machine: MachineOptions
@@ -62,12 +64,14 @@ struct RunOptions: ParsableArguments {
     var expect: ExpectedOutcome?
     @Option(help: ArgumentHelp("Where console input comes from: console or none.", valueName: "source"))
     var stdin = InputSource.console
-    @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"))
+    @Option(help: ArgumentHelp("Write the VGA text screen here at the end.", valueName: "file"), completion: .file())
     var screen: String?
-    @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"))
+    @Option(help: ArgumentHelp("Write a summary of the run here at the end.", valueName: "file"), completion: .file())
     var jsonSummary: String?
     @Option(
-        help: ArgumentHelp("Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file")
+        help: ArgumentHelp(
+            "Write what the guest sends to the debug consoles, ports 0xE9 and 0x402.", valueName: "file"),
+        completion: .file()
     )
     var debugConsole: String?
     @Option(

@@ -18,6 +18,7 @@ final class RunSession {
     /// With both engines, the machine that is compared with this session's.
     private let lockstep: Lockstep?
     private let recording: Recording?
+    private let progress: ProgressLine?
     private let started = HostClock.seconds
 
     /// A run of a machine; with `recording`, whose disks the configuration has, it leaves a trace.
@@ -44,6 +45,7 @@ final class RunSession {
         debugConsole = try options.debugConsole.map { path throws(CommandError) in try DebugConsole(path) }
         trace = options.debugTrace.map { InstructionTrace($0.counts, output: StandardError.write) }
         sink = options.countEvents ? CountingSink() : nil
+        progress = recording == nil ? nil : ProgressLine("recording", besideConsole: true)
         connect()
     }
 
@@ -83,6 +85,7 @@ final class RunSession {
         lockstep?.begin(expectsInput: input.isOpen)
         try recording?.begin(machine)
         let outcome = try loop()
+        progress?.clear()
         Terminal.restore()
         output.flush()
         debugConsole?.flush()
@@ -108,6 +111,7 @@ final class RunSession {
             let stop = machine.run(until: limit, stopsWhenIdle: isPaced)
             output.flush()
             debugConsole?.flush()
+            progress?.show(position)
             if let report = lockstep?.follow(machine, stop, limit: limit) {
                 StandardError.say(report)
                 return .divergence
@@ -125,6 +129,13 @@ final class RunSession {
             }
             deliverInput()
         }
+    }
+
+    /// How far the run is, in words.
+    private func position() -> String {
+        let (count, seconds) = (machine.clock.count, HostClock.seconds - started)
+        let rate = Int(Double(count) / 1e6 / max(seconds, 0.001))
+        return "\(count / 1_000_000) million instructions, \(rate) MIPS, \(Int(seconds)) s"
     }
 
     /// Whether idle time passes no faster than the user's.

@@ -5,7 +5,11 @@ import ArgumentParser
 struct SQLCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "sql", abstract: "Ask a trace's analysis in SQL.",
-        discussion: "The tables are in docs/store.md. Nothing can be changed.")
+        discussion: """
+            The tables are in docs/store.md. Nothing can be changed.
+
+            Example: trapline sql boot.tline "SELECT * FROM hot_site LIMIT 10"
+            """)
 
     @OptionGroup var options: AnalysisOptions
     @Argument(help: "The statement.")

@@ -8,8 +8,8 @@ struct StrategiesCommand: ParsableCommand {
         commandName: "strategies",
         abstract: "Show the virtualization strategies, and what each does with each event.",
         discussion: """
-            With a name: every path that the strategy can take, with its mechanism, the primitives that it charges (what \
-            the bare machine would have paid is subtracted), and its price by a cost table.
+            With a name: every path that the strategy can take, with its mechanism, the primitives that it charges \
+            (what the bare machine would have paid is subtracted), and its price by a cost table.
 
             Example: trapline strategies xen-inplace --costs pentium4
             """)

@@ -6,11 +6,15 @@ struct StripCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "strip",
         abstract: "Copy a trace without its images, events or checkpoints.",
-        discussion: "Without events and checkpoints a trace still replays; without images it wants the files.")
+        discussion: """
+            Without events and checkpoints a trace still replays; without images it wants the files.
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+            Example: trapline strip boot.tline -o small.tline --events --checkpoints
+            """)
+
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
-    @Option(name: .shortAndLong, help: ArgumentHelp("The trace to write.", valueName: "file"))
+    @Option(name: .shortAndLong, help: ArgumentHelp("The trace to write.", valueName: "file"), completion: .file())
     var output: String
     @Flag(help: "Without the images that came from files; their digests stay.")
     var images = false

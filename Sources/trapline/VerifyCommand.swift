@@ -5,9 +5,10 @@ import Tracer
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Check a trace file: checksums, index, every event; replay checks what it means.")
+        abstract: "Check a trace file: checksums, index, every event; replay checks what it means.",
+        discussion: "Example: trapline verify boot.tline")
 
-    @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The trace.", valueName: "file"), completion: .file())
     var trace: String
     @Flag(help: "Write JSON.")
     var json = false

@@ -46,6 +46,15 @@ struct BTFTests {
         #expect(btf.offset(of: "x", in: "nothing") == nil)
     }
 
+    /// A structure of unnamed ones, each of them itself, has more members than anybody can look at.
+    @Test func typesThatContainThemselvesEnd() throws {
+        var builder = Builder()
+        let count: UInt32 = 1000
+        builder.types += [builder.name("task"), Self.structure | count, 8]
+        for _ in 0..<count { builder.types += [0, 1, 0] }
+        #expect(try #require(BTF(builder.bytes)).offset(of: "x", in: "task") == nil)
+    }
+
     @Test func damageIsSeen() {
         #expect(BTF([]) == nil)
         let bytes = sample()

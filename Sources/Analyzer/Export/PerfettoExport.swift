@@ -79,7 +79,7 @@ package struct PerfettoExport {
             GROUP BY t.kind, t.bucket ORDER BY t.kind, t.bucket
             """
         func value(_ bucket: UInt64, _ value: Int64) throws {
-            try event(.counter, track, at: start + bucket * size) { $0.counterValue = value }
+            try event(.counter, track, at: start &+ bucket &* size) { $0.counterValue = value }
         }
         try store.query(sql) { _, values in
             guard let values, case .integer(let number) = values[0], case .text(let name) = values[1] else { return }

@@ -41,7 +41,7 @@ package struct TraceSummary: Equatable {
             guard let values, case .text(let name) = values[0], case .text(let kind) = values[1],
                 case .integer(let ring) = values[2], case .integer(let samples) = values[3]
             else { return }
-            places[Place(name: name, kind: kind, ring: UInt8(truncatingIfNeeded: ring))] = UInt64(samples)
+            places[Place(name: name, kind: kind, ring: UInt8(truncatingIfNeeded: ring))] = UInt64(clamping: samples)
         }
         self.places = places
         let (start, end) = (UInt64(store.meta["start"] ?? "") ?? 0, UInt64(store.meta["end"] ?? "") ?? 0)

@@ -8,6 +8,8 @@ package final class SiteCollector {
     /// Different sites, subjects and processes, taken together, that a trace may have.
     private static let mostRows = 4 << 20
     package static let buckets: UInt64 = 1000
+    private static let tooMany = TraceError.unusable(
+        "the trace has events at more than \(mostRows) different sites, which is not analyzed")
 
     /// A key and the process that it belongs to.
     package struct Row: Hashable {
@@ -69,7 +71,7 @@ package final class SiteCollector {
         self.phases = phases
         self.processes = processes
         lastCount = counts.lowerBound
-        bucketSize = max(1, (UInt64(counts.count) + Self.buckets - 1) / Self.buckets)
+        bucketSize = max(1, (counts.upperBound - counts.lowerBound) / Self.buckets + 1)
         bucketEnd = counts.lowerBound &+ bucketSize
     }
 
@@ -82,6 +84,7 @@ package final class SiteCollector {
             let (records, first) = try cursor.nextBatch()
             guard let last = records.last else { break }
             try take(records, first: first)
+            guard rows.count <= Self.mostRows else { throw Self.tooMany }
             // Positions inside a repeated instruction can lie behind its own.
             if last.count >= counts.upperBound, last.count - counts.upperBound > Self.disorder { break }
         }
@@ -168,9 +171,7 @@ package final class SiteCollector {
     private func endInterval(at count: UInt64, next: UInt64?) throws {
         let process = try processes.endInterval(at: count, next: next)
         for (key, sums) in rows { totals[Row(key: key, process: process), default: SiteTotals()].add(sums) }
-        guard totals.count <= Self.mostRows, rows.count <= Self.mostRows else {
-            throw TraceError.unusable("the trace has more than \(Self.mostRows) different sites, which is not analyzed")
-        }
+        guard totals.count <= Self.mostRows else { throw Self.tooMany }
         rows.removeAll(keepingCapacity: true)
         rowNumbers.removeAll(keepingCapacity: true)
         generation &+= 1

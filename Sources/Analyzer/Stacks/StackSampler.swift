@@ -3,8 +3,8 @@ import Replayer
 import Tracer
 import VMM
 
-/// Samples of the kernel's call stacks at events: at a site's 1st, 2nd, 4th, 8th … event, each of which stands for those
-/// up to the next one. The guest is run again for it, and nothing of it needs to be recorded.
+/// Samples of the kernel's call stacks at events: at a site's 1st, 2nd, 4th, 8th … event, each of which stands for
+/// those up to the next one. The guest is run again for it, and nothing of it needs to be recorded.
 struct StackSampler {
     /// One sample.
     struct Sample {

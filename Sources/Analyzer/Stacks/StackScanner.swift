@@ -5,8 +5,8 @@ import VMM
 /// Reads a call stack of a guest's kernel off its stack.
 ///
 /// Kernels are built without frame pointers, so the stack is searched for return addresses: words that lead into the
-/// kernel behind a CALL instruction. One behind a direct call of the function that runs is a caller for sure. Behind any
-/// other call it may be one, through a pointer or a jump at a function's end, or be left over from an earlier call.
+/// kernel behind a CALL instruction. One behind a direct call of the function that runs is a caller for sure. Behind
+/// any other call it may be one, through a pointer or a jump at a function's end, or be left over from an earlier call.
 struct StackScanner {
     /// One caller.
     struct Frame: Equatable {

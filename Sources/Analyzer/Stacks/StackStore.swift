@@ -40,8 +40,8 @@ extension AnalysisStore {
         }
     }
 
-    /// Folded stacks with the kernel's callers, outermost first: process, callers, symbol, kind, and how many events the
-    /// samples stand for. A caller that is not certain ends with `?`.
+    /// Folded stacks with the kernel's callers, outermost first: process, callers, symbol, kind, and how many events
+    /// the samples stand for. A caller that is not certain ends with `?`.
     package func foldedStacks(_ body: (String) throws -> Void) throws {
         let sql = """
             SELECT t.id, p.name, coalesce(y.name, CASE s.phase WHEN 'kernel' THEN printf('0x%x', s.address)

@@ -21,9 +21,9 @@ final class StoreWriter {
     func write(meta: [(String, String)], withEvents: Bool) throws {
         try database.execute(sql: StoreSchema.tables + StoreSchema.costTables)
         let processes = analysis.watchProcesses()
-        let start = reader.manifest.start.count
+        let start = min(reader.manifest.start.count, .max - 1)
         let collector = SiteCollector(
-            reader, counts: start..<max(reader.reach.position.count, start) + 1,
+            reader, counts: start..<max(min(reader.reach.position.count, .max - 1), start) + 1,
             registers: analysis.registers, phases: analysis.phases, processes: processes)
         if withEvents {
             let runs = try EventRuns(database)

@@ -4,6 +4,8 @@ package struct BTF {
     private static let typeSize = 12
     private static let memberSize = 12
     private static let longestChain = 32
+    /// Members that are looked at for one, since types may contain each other.
+    private static let mostMembers = 1 << 16
 
     private enum Kind: UInt8 {
         case integer = 1
@@ -98,7 +100,8 @@ package struct BTF {
         guard var type = structure(name) else { return nil }
         var offset = 0
         for part in path.split(separator: ".") {
-            guard let (bits, member) = member(Array(part.utf8), of: type, depth: 0) else { return nil }
+            var budget = Self.mostMembers
+            guard let (bits, member) = member(Array(part.utf8), of: type, depth: 0, &budget) else { return nil }
             offset += bits / 8
             type = resolved(member)
         }
@@ -109,18 +112,22 @@ package struct BTF {
     package func size(of name: String) -> Int? { structure(name).map { Self.number(bytes, places[$0] + 8) } }
 
     /// A member's place in bits and its type; those of unnamed structures and unions count as the outer one's.
-    private func member(_ name: [UInt8], of type: Int, depth: Int) -> (bits: Int, type: Int)? {
+    private func member(
+        _ name: [UInt8], of type: Int, depth: Int, _ budget: inout Int
+    ) -> (bits: Int, type: Int)? {
         guard depth < Self.longestChain, let kind = kind(type), kind == .structure || kind == .union else { return nil }
         let info = Self.number(bytes, places[type] + 4)
         let hasBitfields = info >> 31 != 0
-        for index in 0..<(info & 0xFFFF) {
+        for index in 0..<(info & 0xFFFF) where budget > 0 {
+            budget -= 1
             let place = places[type] + Self.typeSize + index * Self.memberSize
             let nameOffset = Self.number(bytes, place)
             let memberType = Self.number(bytes, place + 4)
             let offset = Self.number(bytes, place + 8)
             let bits = hasBitfields ? offset & 0xFF_FFFF : offset
             if nameMatches(nameOffset, name) { return (bits, memberType) }
-            if nameMatches(nameOffset, []), let inner = member(name, of: resolved(memberType), depth: depth + 1) {
+            guard nameMatches(nameOffset, []) else { continue }
+            if let inner = member(name, of: resolved(memberType), depth: depth + 1, &budget) {
                 return (bits + inner.bits, inner.type)
             }
         }

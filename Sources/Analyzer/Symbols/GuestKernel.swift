@@ -21,6 +21,7 @@ package struct GuestKernel {
         "modules", "linux_banner", "__do_sys_getpid", "sys_getpid", "__start_notes", "__stop_notes",
     ]
     private static let largestBTF: UInt64 = 64 << 20
+    private static let largestImage: UInt64 = 1 << 30
 
     /// Finds the kernel of `machine`; nil if none with a symbol table runs there.
     package init?(_ machine: Machine) {
@@ -55,7 +56,7 @@ package struct GuestKernel {
             return nil
         }
         let end = addresses["_end"] ?? table.entries.last { $0.address >= text }?.address ?? text
-        guard delta & 0xFFF == 0, end > text else { return nil }
+        guard delta & 0xFFF == 0, end > text, end - text <= Self.largestImage else { return nil }
         var own = pages
         own.paging = table.wordSize == 8 ? .long : pages.paging == .legacy ? .legacy : .pae
         let top = addresses["init_top_pgt"] ?? addresses["init_level4_pgt"] ?? addresses["swapper_pg_dir"]

@@ -37,15 +37,23 @@ package struct Kallsyms {
     package let namesPlace: Int
 
     static let fewestSymbols = 16
-    static let mostSymbols = 4 << 20
+    static let mostSymbols = 1 << 20
+    /// Places that are looked at, and tables of tokens of which names are looked for: a guest may fill its memory with
+    /// what looks like them.
+    private static let mostPlaces = 4096
+    private static let mostTokenTables = 16
 
     /// All tables in `memory`, which is the kernel's as it lies in RAM.
     package static func all(in memory: UnsafeRawBufferPointer) -> [Kallsyms] {
         var found: [Kallsyms] = []
-        var start = 0
-        while let place = TokenTable.digits(in: memory, from: start) {
+        var (start, places, tokenTables) = (0, 0, 0)
+        while places < mostPlaces, tokenTables < mostTokenTables,
+            let place = TokenTable.digits(in: memory, from: start)
+        {
             start = place + 1
+            places += 1
             if let tokens = TokenTable(memory, digits: place) {
+                tokenTables += 1
                 found += tables(memory, tokens)
             }
         }
@@ -149,6 +157,8 @@ struct NameTable {
     /// What the first character of a name can be.
     private static let types = Set("aAbBcCdDgGiInNpPrRsStTuUvVwW-?".utf8)
     private static let tried = 16
+    /// Of a name, compressed and not: the kernel's own limit.
+    private static let longestName = 512
 
     let memory: UnsafeRawBufferPointer
     let tokens: TokenTable
@@ -186,7 +196,8 @@ struct NameTable {
     private func beginsWell(_ isType: [Bool]) -> Bool {
         var place = start
         for _ in 0..<min(count, Self.tried) {
-            guard let (length, next) = length(at: place), length > 0, next + length < tokens.start,
+            guard let (length, next) = length(at: place), (1...Self.longestName).contains(length),
+                next + length < tokens.start,
                 isType[Int(memory[next])]
             else { return false }
             place = next + length
@@ -200,7 +211,9 @@ struct NameTable {
         var place = start
         for index in 0..<count {
             if index % Self.stride == 0 { markers.append(place - start) }
-            guard let (length, next) = length(at: place), length > 0, next + length < tokens.start else {
+            guard let (length, next) = length(at: place), (1...Self.longestName).contains(length),
+                next + length < tokens.start
+            else {
                 return false
             }
             place = next + length
@@ -226,7 +239,9 @@ struct NameTable {
         for index in 0..<count {
             guard let (length, next) = length(at: place) else { return }
             text.removeAll(keepingCapacity: true)
-            for position in next..<next + length { text += tokens.tokens[Int(memory[position])] }
+            for position in next..<next + length where text.count <= Self.longestName {
+                text += tokens.tokens[Int(memory[position])]
+            }
             place = next + length
             body(index, text)
         }

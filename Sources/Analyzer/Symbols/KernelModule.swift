@@ -1,7 +1,7 @@
 /// A module that a guest's kernel had loaded, found through the kernel's types.
 struct KernelModule {
     private static let most = 4096
-    private static let mostSymbols: UInt64 = 1 << 18
+    private static let mostSymbols = 1 << 18
     private static let longestName = 64
     private static let longestSymbol = 512
     private static let mostSize: UInt64 = 256 << 20
@@ -14,9 +14,14 @@ struct KernelModule {
     static func all(_ kernel: GuestKernel) -> [KernelModule] {
         guard let head = kernel.address("modules"), let layout = Layout(kernel) else { return [] }
         var modules: [KernelModule] = []
+        var (steps, symbols) = (0, 0)
         var link = kernel.pages.word(head) ?? head
-        while link != head, modules.count < most {
-            if let module = KernelModule(kernel, at: link &- UInt64(layout.list), layout) { modules.append(module) }
+        while link != head, steps < most, symbols < Self.mostSymbols {
+            steps += 1
+            if let module = KernelModule(kernel, at: link &- UInt64(layout.list), layout) {
+                modules.append(module)
+                symbols += module.symbols.count
+            }
             guard let next = kernel.pages.word(link) else { break }
             link = next
         }
@@ -90,7 +95,7 @@ struct KernelModule {
         let pages = kernel.pages
         guard let kallsyms = pages.word(place &+ UInt64(layout.kallsyms)), kallsyms != 0,
             let symtab = pages.word(kallsyms &+ UInt64(layout.symtab)),
-            let count = pages.number(kallsyms &+ UInt64(layout.count), size: 4), count <= mostSymbols,
+            let count = pages.number(kallsyms &+ UInt64(layout.count), size: 4), count <= UInt64(mostSymbols),
             let strtab = pages.word(kallsyms &+ UInt64(layout.strtab))
         else { return [] }
         let is64 = kernel.kallsyms.wordSize == 8

@@ -11,10 +11,13 @@ struct CalibrateCommand: ParsableCommand {
         discussion: """
             It takes some seconds and wants an idle machine. Times are ticks of the time-stamp counter, which runs at \
             its own rate whatever the CPU's is. What user mode cannot measure is taken from the nearest published table.
+
+            Example: trapline calibrate -o host.json
             """)
 
     @Option(
-        name: .shortAndLong, help: ArgumentHelp("Write the table here instead of the cache folder.", valueName: "file"))
+        name: .shortAndLong, help: ArgumentHelp("Write the table here instead of the cache folder.", valueName: "file"),
+        completion: .file())
     var output: String?
     @Flag(help: "Write JSON.")
     var json = false
