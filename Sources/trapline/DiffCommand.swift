@@ -32,7 +32,8 @@ struct DiffCommand: ParsableCommand {
     var junit: String?
     @Option(
         help: ArgumentHelp(
-            "Write the HTML report of the trace after, with a flame graph of the difference.", valueName: "file"))
+            "Write the HTML report of the trace after, with a flame graph of the difference.", valueName: "file"),
+        completion: .file())
     var report: String?
     @Flag(help: "Write JSON.")
     var json = false
