@@ -37,6 +37,11 @@ struct DiffCommand: ParsableCommand {
     var symbols: [String] = []
     @Option(help: ArgumentHelp("Write the thresholds as JUnit test cases.", valueName: "file"), completion: .file())
     var junit: String?
+    @Option(
+        help: ArgumentHelp(
+            "Write the HTML report of the trace after, with a flame graph of the difference.", valueName: "file"),
+        completion: .file())
+    var report: String?
     @Flag(help: "Write JSON.")
     var json = false
 
@@ -66,6 +71,10 @@ struct DiffCommand: ParsableCommand {
         try output.write(json ? jsonDocument(difference).document : text(difference))
         try output.finish()
         try junitFile?.finish(junitText(difference))
+        if let report {
+            let symbols = symbols.map { "--symbols=\($0)" }
+            try ReportCommand.parse(["--diff=\(before)", "--output=\(report)"] + symbols + ["--", after]).run()
+        }
         let exceeded = threshold.filter { $0.isExceeded(difference) }
         for threshold in exceeded { StandardError.say(threshold.sentence(difference)) }
         if !exceeded.isEmpty { throw ExitCode(Self.exceededCode) }

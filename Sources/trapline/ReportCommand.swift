@@ -22,8 +22,9 @@ struct ReportCommand: ParsableCommand {
         help: ArgumentHelp("Where the page goes; beside the trace if not given.", valueName: "file"),
         completion: .file())
     var output: String?
-
-    @Option(help: ArgumentHelp("Show in the flame graph what is different from this trace.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Show in the flame graph what is different from this trace.", valueName: "file"),
+        completion: .file())
     var diff: String?
 
     /// The trace's name with the extension of a page.

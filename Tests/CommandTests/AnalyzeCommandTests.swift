@@ -69,6 +69,15 @@ struct AnalyzeCommandTests {
         #expect(!page.contains("{{") && !page.contains(" src=") && page.utf8.count < 5_000_000)
     }
 
+    @Test func aDifferenceHasAReport() throws {
+        let path = folder.path + "/diff.html"
+        let cache = "XDG_CACHE_HOME=\(folder.path)"
+        let diff = try CommandRun(
+            shell: "\(cache) \(CommandRun.executable.path) diff \(trace) \(trace) --report \(path)")
+        #expect(diff.code == 0 && diff.output.isEmpty, "\(diff.errors)")
+        #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"other\": {\"trace\""))
+    }
+
     @Test func aTraceIsLikeItself() throws {
         let cache = folder.path + "/cache"
         let base = folder.path + "/base.json"
