@@ -1,6 +1,5 @@
+import Analyzer
 import Testing
-
-@testable import Analyzer
 
 /// The page around a report's data, whatever a guest calls its things.
 struct ReportPageTests {
