@@ -3,7 +3,7 @@ import GRDB
 /// The tables of an analysis store. docs/store.md has the same in words.
 enum StoreSchema {
     /// Raised with each change; a store of another version is made anew.
-    static let version = 3
+    static let version = 1
 
     /// Marks the file as a store, in SQLite's `application_id`: "TRPL".
     static let application = 0x5452_504C
