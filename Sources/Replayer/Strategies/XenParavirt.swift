@@ -12,10 +12,10 @@ final class XenParavirt: Strategy {
     override class var notes: [String] {
         [
             "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the "
-                + "address space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before they are "
-                + "walked for the first time, when they are pinned, and after they are unlinked.",
-            "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, with "
-                + "a change of page tables, and each return is a hypercall.",
+                + "address space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before "
+                + "they are walked for the first time, when they are pinned, and after they are unlinked.",
+            "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, "
+                + "with a change of page tables, and each return is a hypercall.",
             "MOV to CR3 that changes nothing but the page-table-isolation bit is dropped.",
             "FS and GS bases are a hypercall each; other MSRs are trapped and emulated.",
         ]
