@@ -206,7 +206,7 @@ struct RecordCommandTests {
             try process.run()
             let printed = PrintedTimes(output.fileHandleForReading)
             // However long the machine takes to begin.
-            for _ in 0..<600 where printed.lines.isEmpty { Thread.sleep(forTimeInterval: 0.1) }
+            for _ in 0..<600 where !printed.hasBegun { Thread.sleep(forTimeInterval: 0.1) }
             Thread.sleep(forTimeInterval: Double.random(in: 1.2...2.4, using: &random))
             let killed = DispatchTime.now()
             kill(process.processIdentifier, SIGKILL)
@@ -341,6 +341,9 @@ private final class PrintedTimes: @unchecked Sendable {
             ended.signal()
         }.start()
     }
+
+    /// Whether there is a first line.
+    var hasBegun: Bool { lock.withLock { !collected.isEmpty } }
 
     /// All of them, once the process has ended.
     var lines: [(time: DispatchTime, text: String)] {
