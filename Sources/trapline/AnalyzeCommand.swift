@@ -41,7 +41,7 @@ struct AnalyzeCommand: ParsableCommand {
     var strategy: String?
     @Option(
         help: ArgumentHelp(
-            "Show what rewriting sites in place would save: patch-top=N or patch=ADDRESS,…", valueName: "change"),
+            "Show what rewriting sites in place would save: patch-top=N, or patch=ADDRESSES.", valueName: "change"),
         transform: { try WhatIf($0) })
     var whatIf: WhatIf?
     @OptionGroup(title: "The model, with --strategy and --what-if") var model: ModelOptions

@@ -6,8 +6,9 @@ struct DiffCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "diff", abstract: "Say what is different between two traces.",
         discussion: """
-            Sites are compared by symbol and offset. Either trace can be a summary that analyze --summary saved. With \
-            thresholds the exit code is \(exceededCode) if one is exceeded.
+            Sites are compared by symbol, and within it in their order. Either trace can be a summary that analyze \
+            --summary saved. With thresholds the exit code is \(exceededCode) if one is exceeded. With --strategy \
+            modelled cycles are compared: of one strategy in two traces, or of two in one.
 
             Example: trapline diff before.tline after.tline --threshold samples=5 --threshold new=0
             """)
@@ -17,10 +18,16 @@ struct DiffCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("The trace or summary before.", valueName: "before"), completion: .file())
     var before: String
     @Argument(help: ArgumentHelp("The trace or summary after.", valueName: "after"), completion: .file())
-    var after: String
+    var after: String?
     @Option(
         help: ArgumentHelp(
-            "What may change at most: samples, counts or site in percent, new or vanished sites. Repeatable.",
+            "Compare what this strategy adds, in modelled cycles; twice with one trace.", valueName: "name"))
+    var strategy: [String] = []
+    @OptionGroup(title: "The model, with --strategy") var model: ModelOptions
+    @Option(
+        help: ArgumentHelp(
+            "What may change at most: samples, counts, site or (with --strategy) cycles in percent, new or vanished "
+                + "sites. Repeatable.",
             valueName: "name=value"), transform: { try ThresholdArgument($0) })
     var threshold: [ThresholdArgument] = []
     @Option(help: ArgumentHelp("Show so many lines; 0 shows all.", valueName: "n"))
@@ -40,9 +47,24 @@ struct DiffCommand: ParsableCommand {
 
     mutating func validate() throws {
         guard top >= 0 else { throw ValidationError("--top is \(top), expected 0 or more") }
+        if after == nil, strategy.count != 2 {
+            throw ValidationError("expected two traces, or one with --strategy given twice")
+        }
+        if after != nil, strategy.count > 1 {
+            throw ValidationError("expected one --strategy for two traces, or one trace for two of them")
+        }
+        for item in threshold where (item.name == .cycles) == strategy.isEmpty {
+            throw ValidationError(
+                strategy.isEmpty
+                    ? "the threshold cycles needs --strategy"
+                    : "with --strategy the threshold is cycles, not \(item.name.rawValue)")
+        }
+        if !strategy.isEmpty, junit != nil { throw ValidationError("--junit goes without --strategy") }
     }
 
     func run() throws {
+        if !strategy.isEmpty { return try compareCosts() }
+        guard let after else { return }
         let junitFile = try junit.map { path throws(CommandError) in try OutputFile(path) }
         let difference = TraceDifference(try summary(before), try summary(after))
         let output = try BufferedOutput()
@@ -56,6 +78,21 @@ struct DiffCommand: ParsableCommand {
         let exceeded = threshold.filter { $0.isExceeded(difference) }
         for threshold in exceeded { StandardError.say(threshold.sentence(difference)) }
         if !exceeded.isEmpty { throw ExitCode(Self.exceededCode) }
+    }
+
+    private func compareCosts() throws {
+        let sides = try [(before, strategy[0]), (after ?? before, strategy.last ?? strategy[0])].map { trace, name in
+            try CostDifference.Side(AnalysisRequest(trace: trace, symbols: symbols), model, strategy: name)
+        }
+        let difference = CostDifference(sides[0], sides[1], costs: try CostTables.table(model.costs).name)
+        let output = try BufferedOutput()
+        try output.write(json ? difference.json.document : difference.text(top: top))
+        try output.finish()
+        for limit in threshold where difference.percent > limit.value {
+            StandardError.say(
+                "cycles is \(RunResult.decimal(difference.percent))%, more than \(RunResult.decimal(limit.value))%")
+            throw ExitCode(Self.exceededCode)
+        }
     }
 
     private func summary(_ path: String) throws -> TraceSummary {
@@ -108,7 +145,9 @@ struct DiffCommand: ParsableCommand {
             (
                 "measures",
                 .object(
-                    TraceDifference.Threshold.allCases.map { ($0.rawValue, .number(difference.measure($0))) })
+                    TraceDifference.Threshold.allCases.filter { $0 != .cycles }.map {
+                        ($0.rawValue, .number(difference.measure($0)))
+                    })
             ),
             ("exceeded", .array(threshold.filter { $0.isExceeded(difference) }.map { .string($0.name.rawValue) })),
             (

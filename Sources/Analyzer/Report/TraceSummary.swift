@@ -3,7 +3,8 @@
 package struct TraceSummary: Equatable {
     /// Where events come from, in a form that two traces share.
     package struct Place: Hashable, Comparable {
-        /// Symbol and offset; without a symbol the phase, of user code with the process.
+        /// Symbol and offset; without a symbol the phase, of user code with the process. In a guest without any
+        /// symbols, the address.
         package var name: String
         package var kind: String
         package var ring: UInt8
@@ -32,7 +33,10 @@ package struct TraceSummary: Equatable {
         let sql = """
             SELECT CASE WHEN y.id IS NOT NULL
                     THEN coalesce(y.module || ':', '') || y.name || printf('+0x%x', s.offset)
-                WHEN s.phase = 'user' THEN '(user) ' || p.name ELSE '(' || s.phase || ')' END,
+                WHEN s.phase = 'user' THEN '(user) ' || p.name
+                WHEN s.address <> 0 AND k.name <> 'interruptDelivered' AND NOT EXISTS (SELECT 1 FROM symbol)
+                    THEN printf('0x%x', s.address)
+                ELSE '(' || s.phase || ')' END,
                 k.name, s.ring, sum(m.samples)
             \(HotSpots.tables) GROUP BY 1, 2, 3
             """
@@ -75,6 +79,8 @@ package struct TraceDifference {
         case counts
         /// How many places are new, and are gone.
         case new, vanished
+        /// Modelled cycles, in percent; not of a summary.
+        case cycles
     }
 
     /// Largest changes first.
@@ -85,13 +91,24 @@ package struct TraceDifference {
     package init(_ before: TraceSummary, _ after: TraceSummary) {
         self.before = before
         self.after = after
-        changes = Set(before.places.keys).union(after.places.keys).compactMap { place -> Change? in
-            let change = Change(place: place, before: before.places[place] ?? 0, after: after.places[place] ?? 0)
+        let alignment = SiteAlignment(before.places.keys, after.places.keys)
+        changes = alignment.pairs.compactMap { pair -> Change? in
+            guard let place = pair.after ?? pair.before else { return nil }
+            let change = Change(
+                place: place, before: pair.before.flatMap { before.places[$0] } ?? 0,
+                after: pair.after.flatMap { after.places[$0] } ?? 0)
             return change.before == change.after ? nil : change
         }.sorted { left, right in
             let (first, second) = (Self.size(left), Self.size(right))
             return first == second ? left.place < right.place : first > second
         }
+    }
+
+    /// The places of two traces that are the same place of the code.
+    package static func pairs(
+        _ before: some Sequence<TraceSummary.Place>, _ after: some Sequence<TraceSummary.Place>
+    ) -> [(before: TraceSummary.Place?, after: TraceSummary.Place?)] {
+        SiteAlignment(before, after).pairs
     }
 
     private static func size(_ change: Change) -> UInt64 {
@@ -106,6 +123,7 @@ package struct TraceDifference {
         case .site:
             changes.filter { $0.before > 0 && $0.after > 0 }.map { abs($0.percent ?? 0) }.max() ?? 0
         case .new: Double(changes.filter { $0.before == 0 }.count)
+        case .cycles: 0
         case .vanished: Double(changes.filter { $0.after == 0 }.count)
         }
     }

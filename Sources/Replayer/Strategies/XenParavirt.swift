@@ -1,7 +1,7 @@
 import VMM
 
-/// Xen's para-virtual interface: the kernel is ported to hypercalls, page tables are the hardware's own and validated by
-/// the hypervisor, interrupts are events (Barham et al., 2003).
+/// Xen's para-virtual interface: the kernel is ported to hypercalls, page tables are the hardware's own and validated
+/// by the hypervisor, interrupts are events (Barham et al., 2003).
 final class XenParavirt: Strategy {
     override class var name: String { "xen-paravirt" }
     override class var summary: String { "a kernel ported to Xen: hypercalls, batched page-table updates, events" }
@@ -11,8 +11,8 @@ final class XenParavirt: Strategy {
     }
     override class var notes: [String] {
         [
-            "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the address "
-                + "space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before they are "
+            "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the "
+                + "address space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before they are "
                 + "walked for the first time, when they are pinned, and after they are unlinked.",
             "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, with "
                 + "a change of page tables, and each return is a hypercall.",
@@ -26,7 +26,8 @@ final class XenParavirt: Strategy {
     private var batch: UpdateBatch?
     private var tables: PinnedTables?
     private var bounce32, bounce64, directGate, exit64, switchSpace, dropped, upcallAtEnable: PathID?
-    private var invalidate, emulatedMSR, baseMSR, eventChannel, platformRead, localAPIC, localRead, fault32, fault64: PathID?
+    private var invalidate, emulatedMSR, baseMSR, eventChannel, platformRead, localAPIC, localRead, fault32,
+        fault64: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
