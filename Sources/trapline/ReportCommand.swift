@@ -1,5 +1,6 @@
 import Analyzer
 import ArgumentParser
+import Glibc
 import Replayer
 import Tracer
 import VMM
@@ -35,7 +36,19 @@ struct ReportCommand: ParsableCommand {
     }
 
     func run() throws {
+        let isNew = access(path, F_OK) != 0
         let file = try OutputFile(path)
+        do {
+            try write(to: file)
+        } catch {
+            // Nothing is left where nothing was.
+            if isNew { _ = unlink(path) }
+            throw error
+        }
+        StandardError.say("\(path): the report; modelled with the costs of \(model.costs)")
+    }
+
+    private func write(to file: OutputFile) throws {
         let costs = try CostAnalysis(options.request, model)
         EndingSignal.watch()
         let reader = try OpenTrace.reader(options.trace)
@@ -53,7 +66,6 @@ struct ReportCommand: ParsableCommand {
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }
-        StandardError.say("\(path): the report; modelled with the costs of \(costs.result.costs.name)")
     }
 
     /// Of the trace that is compared: how it is called, what strategies cost there, and its flame graph.
