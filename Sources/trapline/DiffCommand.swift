@@ -6,9 +6,9 @@ struct DiffCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "diff", abstract: "Say what is different between two traces.",
         discussion: """
-            Sites are compared by symbol, and within it in their order. Either trace can be a summary that analyze --summary saved. With \
-            thresholds the exit code is \(exceededCode) if one is exceeded. With --strategy modelled cycles are compared: of one strategy in two traces, \
-            or of two in one.
+            Sites are compared by symbol, and within it in their order. Either trace can be a summary that analyze \
+            --summary saved. With thresholds the exit code is \(exceededCode) if one is exceeded. With --strategy \
+            modelled cycles are compared: of one strategy in two traces, or of two in one.
 
             Example: trapline diff before.tline after.tline --threshold samples=5 --threshold new=0
             """)
