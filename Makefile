@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports report-test models readme man completions install command check-costs
+.PHONY: demo test boots soak bench symbols exports report-test models readme man completions install check-costs
 .PHONY: build guests deps lint clean distclean
 .NOTPARALLEL:
 
@@ -42,21 +42,17 @@ models: build guests
 readme: build guests
 	scripts/readme
 
-man: command
+man: build
 	scripts/manual man
 
-completions: command
+completions: build
 	scripts/manual completions
 
 # PREFIX=/usr/local DESTDIR=
-install: command
+install: build
 	scripts/install
 
-# The command alone, without the tests.
-command: deps
-	swift build -c release --product trapline
-
-# The one form in which everything is built; tests then run with --skip-build.
+# The one form in which everything is built; tests then run with --skip-build. CONTRIBUTING.md says why no other.
 build: deps
 	swift build -c release --build-tests
 

@@ -145,7 +145,9 @@ struct DiffCommand: ParsableCommand {
             (
                 "measures",
                 .object(
-                    TraceDifference.Threshold.allCases.filter { $0 != .cycles }.map { ($0.rawValue, .number(difference.measure($0))) })
+                    TraceDifference.Threshold.allCases.filter { $0 != .cycles }.map {
+                        ($0.rawValue, .number(difference.measure($0)))
+                    })
             ),
             ("exceeded", .array(threshold.filter { $0.isExceeded(difference) }.map { .string($0.name.rawValue) })),
             (

@@ -39,7 +39,8 @@ enum StrategyReport {
                     "\($0.count)", ModelText.cycles($0.added.typical),
                 ]
             }
-            text += "\n" + TextColumns([["site", "event", "ring", "events", "cycles added"]] + rows, right: [3, 4]).text
+            text +=
+                "\n" + TextColumns([["site", "event", "ring", "events", "cycles added"]] + rows, right: [3, 4]).text
         }
         if let wrong = entry.silentlyWrong { text += "\n" + silentlyWrong(wrong) }
         return text

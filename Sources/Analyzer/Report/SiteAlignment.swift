@@ -1,6 +1,6 @@
-/// Finds the places of two traces that are the same place of the guest's code. Within a symbol, or within a guest without
-/// symbols, sites are matched in the order of their addresses by kind and ring, so an instruction that was put in or
-/// taken out moves what follows it without making it new.
+/// Finds the places of two traces that are the same place of the guest's code. Within a symbol, or within a guest
+/// without symbols, sites are matched in the order of their addresses by kind and ring, so an instruction that was put
+/// in or taken out moves what follows it without making it new.
 struct SiteAlignment {
     /// The same place before and after; one is missing where it vanished or is new.
     typealias Pair = (before: TraceSummary.Place?, after: TraceSummary.Place?)

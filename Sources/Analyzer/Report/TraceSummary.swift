@@ -3,8 +3,8 @@
 package struct TraceSummary: Equatable {
     /// Where events come from, in a form that two traces share.
     package struct Place: Hashable, Comparable {
-        /// Symbol and offset; without a symbol the phase, of user code with the process. In a guest without any symbols,
-        /// the address.
+        /// Symbol and offset; without a symbol the phase, of user code with the process. In a guest without any
+        /// symbols, the address.
         package var name: String
         package var kind: String
         package var ring: UInt8

@@ -1,5 +1,5 @@
-/// Which bytes of the guest's kernel code have been translated. A block may be decoded more than once, as a whole or from
-/// its middle on; each of its instructions is translated once, until it is changed.
+/// Which bytes of the guest's kernel code have been translated. A block may be decoded more than once, as a whole or
+/// from its middle on; each of its instructions is translated once, until it is changed.
 struct CodeCoverage {
     /// By frame: a bit for each byte.
     private var frames: [UInt64: [UInt64]] = [:]

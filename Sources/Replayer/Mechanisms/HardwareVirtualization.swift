@@ -24,7 +24,8 @@ class HardwareVirtualization: Strategy {
                 exit + [.interruptDelivery: 1, .injection: 1], .worldSwitch)
         }
         taskPriority("direct, by the TPR shadow or V_TPR", [.writeControl: 1])
-        kernel([.writeControl, .lmsw], .controlRegister, "exits for bits that the hypervisor owns", handled, .worldSwitch)
+        kernel(
+            [.writeControl, .lmsw], .controlRegister, "exits for bits that the hypervisor owns", handled, .worldSwitch)
         kernel([.writeDebug, .readDebug], .controlRegister, "exits", handled, .worldSwitch)
         kernel([.wbinvd, .invd], .tlb, "exits", handled, .worldSwitch)
         kernel([.xsetbv, .monitor, .mwait, .rsm], .other, "exits", handled, .worldSwitch)

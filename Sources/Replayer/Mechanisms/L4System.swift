@@ -37,7 +37,8 @@ class L4System: Strategy {
         held = path("an interrupt held back", .interrupt, "found by the code that sets the flag", [.callReturn: 1])
         kernelTouch = path(
             "first touch", .firstTouch, "page-fault message to the pager, and its reply",
-            [.exceptionDelivery: 1, .ipcOtherSpace: 2, .messageRegister: 4], Tally(worldSwitches: 2, hiddenFaults: 1, ipcs: 2))
+            [.exceptionDelivery: 1, .ipcOtherSpace: 2, .messageRegister: 4],
+            Tally(worldSwitches: 2, hiddenFaults: 1, ipcs: 2))
         if let kernelTouch { verify([kernelTouch], count: [.firstTouch], in: .all) }
         pages = MappedPages(
             self,

@@ -1,7 +1,7 @@
 import VMM
 
-/// The user pages that an L4 kernel has mapped into the guest's tasks. It learns of a page by a fault on it, and forgets
-/// it when the guest unmaps it; the guest's own tables are plain memory to it.
+/// The user pages that an L4 kernel has mapped into the guest's tasks. It learns of a page by a fault on it, and
+/// forgets it when the guest unmaps it; the guest's own tables are plain memory to it.
 package final class MappedPages {
     // It owns this, and so outlives it.
     private unowned(unsafe) let strategy: Strategy

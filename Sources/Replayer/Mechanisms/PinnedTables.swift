@@ -1,7 +1,8 @@
 import VMM
 
-/// Page tables as Xen's direct paging has them: a table is pinned, which validates all of its entries, when the hardware
-/// first uses it, and unpinned when it is unlinked. While it is pinned each update goes through the hypervisor.
+/// Page tables as Xen's direct paging has them: a table is pinned, which validates all of its entries, when the
+/// hardware first uses it, and unpinned when it is unlinked. While it is pinned each update goes through the
+/// hypervisor.
 package final class PinnedTables {
     // It owns this, and so outlives it.
     private unowned(unsafe) let strategy: Strategy

@@ -169,7 +169,10 @@ package final class ShadowPaging {
             return
         }
         guard has(table, slot) else { return }
-        if strategy.has(.shadowUpdateLost), event.count % 7 == 0 { return pendingAudit = (table, slot) }
+        if strategy.has(.shadowUpdateLost), event.count % 7 == 0 {
+            pendingAudit = (table, slot)
+            return
+        }
         apply(event, table, slot)
         if audits { pendingAudit = (table, slot) }
     }

@@ -1,7 +1,7 @@
 import VMM
 
-/// Executions that x86 does not trap on and that would have given a deprivileged kernel another result: at ring 1 (or 3)
-/// with the real interrupt flag set, and with the VMM's descriptor tables.
+/// Executions that x86 does not trap on and that would have given a deprivileged kernel another result: at ring 1 (or
+/// 3) with the real interrupt flag set, and with the VMM's descriptor tables.
 package struct SilentlyWrong {
     package struct Count {
         package var executed: Int64 = 0

@@ -13,8 +13,8 @@ package final class GuestTables {
         package var level: UInt32
         /// 4 or 8.
         package var entryBytes: Int
-        /// A walk came through it, and since then neither was the entry that leads to it changed, nor was a root rebuilt.
-        /// Kernels free tables without a word; a frame that is no longer reached is only memory.
+        /// A walk came through it, and since then neither was the entry that leads to it changed, nor was a root
+        /// rebuilt. Kernels free tables without a word; a frame that is no longer reached is only memory.
         package var isLinked: Bool
         /// Stores since the last walk.
         fileprivate var stores: UInt16 = 0

@@ -147,8 +147,8 @@ package final class StrategyRun: EventSink, @unchecked Sendable {
 
 /// Lets the front end, which strategies are made with, reach them.
 private final class StrategyHolder {
-    /// The run owns them, and this goes with its front end. They are named without being counted, since every event goes
-    /// to each of them.
+    /// The run owns them, and this goes with its front end. They are named without being counted, since every event
+    /// goes to each of them.
     private var strategies: UnsafeMutableBufferPointer<Unmanaged<Strategy>> = .allocate(capacity: 0)
 
     func hold(_ all: [Strategy]) {

@@ -13,7 +13,8 @@ final class L4InPlace: L4System {
     override class var notes: [String] {
         [
             "CLI, STI, PUSHF and POPF become code on the virtual flag; all else a call or jump into the wedge.",
-            "Interrupts are injected by a thread of the wedge, which exchanges the guest thread's registers when it runs.",
+            "Interrupts are injected by a thread of the wedge, which exchanges the guest thread's registers when it "
+                + "runs.",
             "The padding that a rewritten site keeps is priced. What the tool lacked in 2005 faults and is emulated by "
                 + "the monitor, two messages each, unless --extended is given.",
             "Stores to page tables are plain; a present entry that changes is unmapped.",

@@ -26,7 +26,8 @@ final class L4Paravirt: L4System {
         kernel([.cli, .sti, .pushf, .popf], .interruptFlag, "inline, the flag in memory", inline)
         kernel([.swapgs], .kernelExit, "nothing: the reply does it", .none)
         kernel([.readControl, .smsw, .readDebug, .clts, .lmsw], .controlRegister, "inline", inline)
-        kernel([.writeControl, .writeDebug], .controlRegister, "message where the hardware changes",
+        kernel(
+            [.writeControl, .writeDebug], .controlRegister, "message where the hardware changes",
             [.exchangeRegisters: 1], .hypercall)
         kernel([.lgdt, .lidt, .lldt, .ltr], .descriptorTable, "virtual copy", inline)
         kernel([.sgdt, .sidt, .sldt, .str], .descriptorTable, "virtual copy", inline)

@@ -47,7 +47,8 @@ final class PVM: Strategy {
         kernel([.rdmsr, .wrmsr, .rdpmc], .msr, "hypercall", call, .hypercall)
         kernel([.cpuid], .cpuid, "patched: hypercall", call + [.cpuid: 1], .hypercall)
         kernel([.hlt], .idle, "hypercall", call, .hypercall)
-        kernel([.taskSwitch, .monitor, .mwait], .other, "emulated", [.pvmSwitch: 1, .decode: 1, .emulate: 1], .worldSwitch)
+        kernel(
+            [.taskSwitch, .monitor, .mwait], .other, "emulated", [.pvmSwitch: 1, .decode: 1, .emulate: 1], .worldSwitch)
     }
 
     private func declareTransitions() {
@@ -84,7 +85,8 @@ final class PVM: Strategy {
             "MOV to CR3", .addressSpace, "hypercall, shadow root switch",
             exit + [.hypercallWork: 1, .shadowRoot: 1, .writeCR3: 1] - NativeCosts.writeCR3, .hypercall)
         if let switchRoot { verify([switchRoot], "MOV to CR3") { $0.addressSpaceSwitches } }
-        touch = path("first touch", .firstTouch, "switch, a page of the host's is entered", exit + [.nestedFill: 1],
+        touch = path(
+            "first touch", .firstTouch, "switch, a page of the host's is entered", exit + [.nestedFill: 1],
             Tally(worldSwitches: 1, hiddenFaults: 1))
         if let touch { verify([touch], count: [.firstTouch], in: .all) }
         platform = path(

@@ -7,7 +7,7 @@ final class SVMNPT: HardwareVirtualization {
     override class var notes: [String] {
         [
             "As vtx-ept; the cost table of an AMD processor gives the price of a VMRUN. Selective intercepts of CR0 "
-                + "are left out.",
+                + "are left out."
         ]
     }
 

@@ -114,7 +114,8 @@ final class TrapAndEmulate: Strategy {
             self,
             ShadowPaging.Paths(
                 hiddenFault: path(
-                    "TLB fill without a shadow entry", .translation, "hidden fault into the VMM, walk of the guest's "
+                    "TLB fill without a shadow entry", .translation,
+                    "hidden fault into the VMM, walk of the guest's "
                         + "tables in software", [.trapRoundTrip: 1], .hiddenFault),
                 dirtyFault: path(
                     "first write to a page", .translation, "hidden fault to set the dirty bit",

@@ -12,8 +12,8 @@ final class XenInPlace: Strategy {
     override class var usualDevices: DeviceWay { .inPlace }
     override class var notes: [String] {
         [
-            "CLI, STI, PUSHF and POPF become code on the virtual flag; all else a call or jump into the wedge, which makes "
-                + "hypercalls where the hardware must change.",
+            "CLI, STI, PUSHF and POPF become code on the virtual flag; all else a call or jump into the wedge, which "
+                + "makes hypercalls where the hardware must change.",
             "The padding that a rewritten site keeps is priced; an inline site keeps none.",
             "Stores to page tables are annotated and queued, with the same flush points as xen-paravirt.",
             "What the tool lacked in 2005 traps into Xen and is emulated there, unless --extended is given.",

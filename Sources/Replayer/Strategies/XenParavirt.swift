@@ -1,7 +1,7 @@
 import VMM
 
-/// Xen's para-virtual interface: the kernel is ported to hypercalls, page tables are the hardware's own and validated by
-/// the hypervisor, interrupts are events (Barham et al., 2003).
+/// Xen's para-virtual interface: the kernel is ported to hypercalls, page tables are the hardware's own and validated
+/// by the hypervisor, interrupts are events (Barham et al., 2003).
 final class XenParavirt: Strategy {
     override class var name: String { "xen-paravirt" }
     override class var summary: String { "a kernel ported to Xen: hypercalls, batched page-table updates, events" }
@@ -11,11 +11,11 @@ final class XenParavirt: Strategy {
     }
     override class var notes: [String] {
         [
-            "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the address "
-                + "space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before they are "
-                + "walked for the first time, when they are pinned, and after they are unlinked.",
-            "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, with "
-                + "a change of page tables, and each return is a hypercall.",
+            "Updates wait until something needs them: the hardware uses a translation, the TLB is flushed, the "
+                + "address space or the ring changes, or \(UpdateBatch.most) wait. Tables are updated freely before "
+                + "they are walked for the first time, when they are pinned, and after they are unlinked.",
+            "32-bit: INT 0x80 has a direct gate and IRET is direct. 64-bit: entries bounce through the hypervisor, "
+                + "with a change of page tables, and each return is a hypercall.",
             "MOV to CR3 that changes nothing but the page-table-isolation bit is dropped.",
             "FS and GS bases are a hypercall each; other MSRs are trapped and emulated.",
         ]
@@ -26,7 +26,8 @@ final class XenParavirt: Strategy {
     private var batch: UpdateBatch?
     private var tables: PinnedTables?
     private var bounce32, bounce64, directGate, exit64, switchSpace, dropped, upcallAtEnable: PathID?
-    private var invalidate, emulatedMSR, baseMSR, eventChannel, platformRead, localAPIC, localRead, fault32, fault64: PathID?
+    private var invalidate, emulatedMSR, baseMSR, eventChannel, platformRead, localAPIC, localRead, fault32,
+        fault64: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)

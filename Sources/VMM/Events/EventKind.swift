@@ -42,8 +42,8 @@ package enum EventKind: UInt8, CaseIterable {
 package enum EventFlags {
     /// String I/O: `value` elements of `detail` bytes follow in records of kind `payload`.
     package static let hasPayload: UInt8 = 1 << 0
-    // The state that the event leaves behind; for deliveries, the state that they interrupt. Sinks see it, traces do not
-    // hold it, and RDTSC, RDTSCP and PAUSE may not carry it.
+    // The state that the event leaves behind; for deliveries, the state that they interrupt. Sinks see it, traces do
+    // not hold it, and RDTSC, RDTSCP and PAUSE may not carry it.
     /// RFLAGS.IF.
     package static let interruptsEnabled: UInt8 = 1 << 1
     /// CPL, two bits.
