@@ -102,6 +102,30 @@ struct StrategyCommandTests {
         #expect(waits.count == 2 && waits[1] > 9 * waits[0])
     }
 
+    /// A polling loop is priced by the port that it polls, also when nothing but polls came from there.
+    @Test func pollsKeepTheirPort() throws {
+        let folder = try TemporaryFolder()
+        let trace = folder.path + "/port.tline"
+        let recording = try CommandRun([
+            "record", "-o", trace, "--firmware", "\(Self.repository)/.cache/guests/primitives/port-in-64.bin", "--memory",
+            "32M", "--stdin", "none", "--expect", "debug-exit:0",
+        ])
+        #expect(recording.code == 0, "\(recording.errors)")
+        let entry = try #require(
+            try strategies(
+                try json([
+                    "replay", trace, "--strategy", "binary-translation", "--costs", "prescott", "--include-waits",
+                ])
+            ).first)
+        let device = try #require((entry["by_class"] as? [String: [String: Double]])?["device"]?["typical"])
+        let table = try #require(BuiltInCosts.table("prescott"))
+        let one =
+            table.cycles(.inlineEmulation).typical - table.cycles(.portInstruction).typical
+            - table.cycles(.portBus).typical
+        // 1,000 reads of port 80h after 16 to warm up, and a few other accesses.
+        #expect(abs(device / (1016 * one) - 1) < 0.05, "\(device)")
+    }
+
     @Test(arguments: StrategyCatalog.all.map { $0.name }) func aStrategyDescribesItself(name: String) throws {
         let text = try CommandRun(["strategies", name, "--costs", "pentium4"])
         #expect(text.code == 0 && text.output.hasPrefix(name + ": "))

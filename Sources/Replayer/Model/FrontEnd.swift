@@ -120,10 +120,10 @@ package final class FrontEnd {
     private func endRun() {
         for (record, site) in detector.held { pass(record, site) }
         let loop = part
-        let counts = detector.end { site, times in
+        let counts = detector.end { site, operand, times in
             let kind = EventKind(rawValue: sites[Int(site)].kind)
             if kind == .rdtsc || kind == .rdtscp || kind == .pause { waitSites.append(site) }
-            passWait(site, times)
+            passWait(site, operand, times)
         }
         for site in waitSites { detector.learn(site) }
         waitSites.removeAll(keepingCapacity: true)
@@ -133,21 +133,18 @@ package final class FrontEnd {
     private var waitSites: [UInt32] = []
 
     /// The polls of a delay loop at one site, all at once.
-    private func passWait(_ site: UInt32, _ times: Int64) {
+    private func passWait(_ site: UInt32, _ operand: UInt64, _ times: Int64) {
         let place = sites[Int(site)]
         guard let kind = EventKind(rawValue: place.kind) else { return }
         let event = ModelEvent(
             kind: kind, ring: place.ring, ringAfter: place.ring, interruptsEnabled: interruptsEnabled,
             wereEnabled: interruptsEnabled, size: 0, detail: 4, address: place.address,
-            operand: pollOperands[site] ?? 0, value: 0, count: lastCount, site: site, part: .wait, times: times,
+            operand: operand, value: 0, count: lastCount, site: site, part: .wait, times: times,
             isLong: context.isLong, isString: false)
         NativeCosts.add(event, to: &native[Ledger.Part.wait.rawValue])
         kinds[Ledger.Part.wait.rawValue][Int(place.kind)] += times
         emit(event)
     }
-
-    /// The port or register that a polling site reads.
-    private var pollOperands: [UInt32: UInt64] = [:]
 
     private func pass(_ record: EventRecord, _ site: UInt32) {
         guard let kind = EventKind(rawValue: record.kind) else { return }
@@ -189,7 +186,6 @@ package final class FrontEnd {
             context.oldEntry =
                 table == GuestTables.none
                 ? 0 : context.tables.entry(table, context.tables.slot(of: event.operand, in: table))
-        case .portIn, .portOut, .mmioRead, .mmioWrite: pollOperands[event.site] = event.operand
         default: break
         }
     }

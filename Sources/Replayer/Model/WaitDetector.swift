@@ -14,6 +14,8 @@ struct WaitDetector {
 
     private struct Poll {
         var site: UInt32
+        /// The port or register.
+        var operand: UInt64
         var value: UInt64
         var times: Int64
     }
@@ -57,7 +59,7 @@ struct WaitDetector {
         guard record.flags & EventFlags.hasPayload == 0 else { return .breaks }
         guard let index = polls.firstIndex(where: { $0.site == site }) else {
             guard polls.count < Self.mostSites else { return .breaks }
-            polls.append(Poll(site: site, value: record.value, times: 0))
+            polls.append(Poll(site: site, operand: record.operand, value: record.value, times: 0))
             return join(record, at: polls.count - 1)
         }
         guard isFree(record) || polls[index].value == record.value else { return .breaks }
@@ -88,16 +90,16 @@ struct WaitDetector {
         return .waits
     }
 
-    /// Ends the run. `body` gets each site of a delay loop with the number of its polls.
+    /// Ends the run. `body` gets each site of a delay loop with the port or register that it polls, and how often.
     /// - Returns: the counts that the loop took.
-    mutating func end(_ body: (_ site: UInt32, _ times: Int64) -> Void) -> UInt64 {
+    mutating func end(_ body: (_ site: UInt32, _ operand: UInt64, _ times: Int64) -> Void) -> UInt64 {
         defer {
             polls.removeAll(keepingCapacity: true)
             held.removeAll(keepingCapacity: true)
             isWaiting = false
         }
         guard isWaiting else { return 0 }
-        for poll in polls { body(poll.site, poll.times) }
+        for poll in polls { body(poll.site, poll.operand, poll.times) }
         return lastCount - firstCount
     }
 
