@@ -67,7 +67,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build $(addprefix .cache/,boots soak bench symbols exports report demo readme share)
+	rm -rf .build $(addprefix .cache/,boots soak bench symbols models differences replays exports report demo readme share)
 
 # Also the downloaded guests.
 distclean: clean

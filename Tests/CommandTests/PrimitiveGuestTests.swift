@@ -79,6 +79,26 @@ struct PrimitiveGuestTests {
         #expect(counts[1] - counts[0] == 2 * (1000 + 16))
     }
 
+    /// The difference of the two is named as that pair and nothing else, though it moved what follows it.
+    @Test(arguments: ["32", "64"]) func diffNamesThePair(width: String) throws {
+        try #require(PrimitiveGuest.isBuilt)
+        let folder = try TemporaryFolder()
+        let traces = try ["pair-a", "pair-b"].map { name in
+            let guest = try #require(PrimitiveGuest.all.first { $0.name == "\(name)-\(width)" })
+            let trace = folder.path + "/\(name).tline"
+            let recording = try CommandRun(["record", "-o", trace] + guest.arguments)
+            #expect(recording.code == 0, "\(recording.errors)")
+            return trace
+        }
+        let run = try CommandRun(["diff", "--json"] + traces)
+        let object = try JSONSerialization.jsonObject(with: Data(run.output.utf8)) as? [String: Any]
+        let changes = try #require(object?["changes"] as? [[String: Any]])
+        #expect(changes.compactMap { $0["kind"] as? String } == ["cli", "sti"])
+        #expect(changes.allSatisfy { $0["before"] as? Int == 0 && $0["after"] as? Int == 1000 + 16 })
+        let itself = try CommandRun(["diff", traces[0], traces[0]])
+        #expect(itself.code == 0 && itself.output.isEmpty)
+    }
+
     /// Every guest that a cost table's check names exists.
     @Test(arguments: BuiltInCosts.names) func checksNameGuests(table: String) throws {
         let names = Set(PrimitiveGuest.all.map(\.name))
