@@ -107,7 +107,8 @@ struct StrategyCommandTests {
         let folder = try TemporaryFolder()
         let trace = folder.path + "/port.tline"
         let recording = try CommandRun([
-            "record", "-o", trace, "--firmware", "\(Self.repository)/.cache/guests/primitives/port-in-64.bin", "--memory",
+            "record", "-o", trace, "--firmware", "\(Self.repository)/.cache/guests/primitives/port-in-64.bin",
+            "--memory",
             "32M", "--stdin", "none", "--expect", "debug-exit:0",
         ])
         #expect(recording.code == 0, "\(recording.errors)")
