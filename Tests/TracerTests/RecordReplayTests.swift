@@ -52,6 +52,22 @@ struct RecordReplayTests {
         #expect((counts[Int(EventKind.pageTableWrite.rawValue)] > 0) == (detail == .paging))
     }
 
+    /// Recorded paging events that are not compared may be the last before a digest.
+    @Test func passedOverPagingEventsMayReachToADigest() throws {
+        var guest = RecordedGuest()
+        guest.detail = .paging
+        guest.digestEvery = 997
+        let result = try guest.record(folder.path + "/t.tline")
+        for start in [0, 60_000, 150_000] as [UInt64] {
+            let replay = try Replay(TraceReader(result.path))
+            try replay.begin(at: start)
+            let verifier = try #require(replay.verifier)
+            verifier.skipPaging()
+            #expect(try replay.run() == .outcome(.powerOff), "from \(start)")
+            #expect(verifier.verified > 0 && replay.verifiedDigests > 0)
+        }
+    }
+
     /// A recording of the inputs alone becomes one of everything.
     @Test func aSmallTraceIsExpandedAgain() throws {
         var guest = RecordedGuest()
