@@ -32,17 +32,48 @@ package final class DeviceAccess {
 
     // It owns this, and so outlives it.
     private unowned(unsafe) let strategy: Strategy
-    private let usual: DeviceWay
+    private let platform: Platform
     private var sets: [DeviceWay: Set] = [:]
     private var ways: [DeviceWay] = []
 
+    /// How interrupt controllers and timers are reached, which are no part of the device axis.
+    struct Platform {
+        /// Accesses that act at once on a line or a timer, and all others.
+        var acts, others: PathID
+        /// The same of the local and the I/O APIC.
+        var localActs, localOthers: PathID
+        /// What an access that acts causes besides.
+        var lineChange: PathID?
+        /// The port that no device answers; nil if it is like any other.
+        var delay: PathID?
+
+        /// Where it makes no difference what an access does.
+        init(ports: PathID, local: PathID, lineChange: PathID? = nil, delay: PathID? = nil) {
+            (acts, others, localActs, localOthers) = (ports, ports, local, local)
+            (self.lineChange, self.delay) = (lineChange, delay)
+        }
+
+        init(acts: PathID, others: PathID, localActs: PathID, localOthers: PathID) {
+            (self.acts, self.others) = (acts, others)
+            (self.localActs, self.localOthers) = (localActs, localOthers)
+        }
+
+        /// Each access takes one of them.
+        fileprivate var paths: [PathID] {
+            [acts, others, localActs, localOthers, delay].compactMap { $0 }.reduce(into: []) { paths, path in
+                if !paths.contains(path) { paths.append(path) }
+            }
+        }
+    }
+
     /// `entry` is what getting into the VMM for one access costs, `notification` what telling the other side does.
     init(
-        _ strategy: Strategy, usual: DeviceWay, entry: Charges, entryTally: Tally, notification: Charges,
+        _ strategy: Strategy, _ platform: Platform, entry: Charges, entryTally: Tally, notification: Charges,
         notificationTally: Tally
     ) {
         self.strategy = strategy
-        self.usual = usual
+        self.platform = platform
+        let usual = type(of: strategy).usualDevices
         let port = NativeCosts.charges(.portIn)
         let mmio = NativeCosts.charges(.mmioRead)
         let element: Charges = [.memoryAccess: 1]
@@ -78,16 +109,37 @@ package final class DeviceAccess {
             }
             sets[way] = set
         }
+        verify()
     }
 
-    /// The paths of accesses to registers, each of which takes one; nil if some devices are the guest's own.
-    var accessPaths: [PathID]? {
-        guard !ways.contains(.direct) else { return nil }
-        return DeviceWay.allCases.compactMap { sets[$0] }.flatMap { [$0.port, $0.mmio].compactMap { $0 } }
+    /// Each access took one path. Where some devices are the guest's own there is nothing to count.
+    private func verify() {
+        guard !ways.contains(.direct) else { return }
+        let others = DeviceWay.allCases.compactMap { sets[$0] }.flatMap { [$0.port, $0.mmio].compactMap { $0 } }
+        strategy.verify(
+            platform.paths + others, count: [.portIn, .portOut, .mmioRead, .mmioWrite], in: .all)
+    }
+
+    /// Charges an access to a register.
+    func access(_ event: ModelEvent) {
+        if strategy.has(.deviceAccessUncounted), event.count % 13 == 0 { return }
+        switch event.deviceRole {
+        case .platform(let acts): access(event, acts ? platform.acts : platform.others, acts: acts)
+        case .localAPIC(let acts): access(event, acts ? platform.localActs : platform.localOthers, acts: acts)
+        case .delay:
+            if let delay = platform.delay { strategy.charge(delay, event) } else { access(event, isDoorbell: false) }
+        case .device: access(event, isDoorbell: false)
+        case .doorbell: access(event, isDoorbell: true)
+        }
+    }
+
+    private func access(_ event: ModelEvent, _ path: PathID, acts: Bool) {
+        strategy.charge(path, event)
+        if acts { strategy.charge(platform.lineChange, event) }
     }
 
     /// Charges an access to a register of a device.
-    func access(_ event: ModelEvent, isDoorbell: Bool) {
+    private func access(_ event: ModelEvent, isDoorbell: Bool) {
         let way = ways[DeviceGroup.allCases.firstIndex(of: DeviceGroup.of(event)) ?? 0]
         guard let set = sets[way], let path = event.isPort ? set.port : set.mmio else { return }
         strategy.charge(path, event)

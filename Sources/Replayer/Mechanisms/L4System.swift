@@ -2,7 +2,7 @@ import VMM
 
 /// What a guest kernel on an L4 microkernel pays whether it was ported to it or rewritten in place: its programs are
 /// tasks whose system calls and faults are messages to it.
-class L4System: Strategy {
+class L4System: DeprivilegedKernel {
     override class var widths: Set<Int> { [32] }
 
     /// Registers that the message for an exception or a system call carries: instruction pointer, flags, number, error
@@ -10,9 +10,10 @@ class L4System: Strategy {
     static let exceptionRegisters = 12
     static let message: Charges = [.ipcOtherSpace: 1, .messageRegister: exceptionRegisters]
 
-    private(set) var flag: VirtualInterruptFlag?
-    private(set) var pages: MappedPages?
-    private(set) var entry, reply, fault, interrupt, kernelTouch, held: PathID?
+    private var pages: MappedPages?
+    private var entry, reply, fault, interrupt, kernelTouch: PathID?
+    /// A return to the kernel itself: the subclass's.
+    var localReturn: PathID?
 
     /// What the wedge adds to a message that it takes, and to one that it sends.
     class var wedge: Charges { .none }
@@ -34,7 +35,7 @@ class L4System: Strategy {
             "interrupt", .interrupt, "message to the guest's interrupt thread",
             [.ipcOtherSpace: 1] + wedge, .ipc(1))
         if let interrupt { verify([interrupt], count: [.interruptDelivered], in: .all) }
-        held = path("an interrupt held back", .interrupt, "found by the code that sets the flag", [.callReturn: 1])
+        holdsInterrupts("found by the code that sets the flag", [.callReturn: 1])
         kernelTouch = path(
             "first touch", .firstTouch, "page-fault message to the pager, and its reply",
             [.exceptionDelivery: 1, .ipcOtherSpace: 2, .messageRegister: 4],
@@ -48,7 +49,6 @@ class L4System: Strategy {
                 [.exceptionDelivery: 1, .ipcOtherSpace: 2, .messageRegister: 4],
                 Tally(worldSwitches: 2, hiddenFaults: 1, ipcs: 2)),
             unmap: path("a present entry changes", .pageTable, "L4_Unmap", [.unmap: 1], .hypercall))
-        flag = VirtualInterruptFlag(self)
     }
 
     override func tlbFilled(_ event: ModelEvent) { pages?.walked(event) }
@@ -57,31 +57,20 @@ class L4System: Strategy {
     override func firstTouched(_ event: ModelEvent) { charge(kernelTouch, event) }
 
     override func pageTableWritten(_ event: ModelEvent) { pages?.written(event) }
+    override func entered(_ event: ModelEvent) { charge(entry, event) }
 
-    override func entered(_ event: ModelEvent) {
-        flag?.entered()
-        charge(entry, event)
+    override func returned(_ event: ModelEvent) {
+        guard !event.isUser else { return }
+        charge(event.ringAfter == 3 ? reply : localReturn, event)
     }
 
     override func raised(_ event: ModelEvent) {
-        flag?.entered()
         if event.operand == UInt64(ExceptionVector.pf), event.isUser { pages?.faulted(event) }
         charge(fault, event)
     }
 
-    override func asserted(_ event: ModelEvent) { flag?.asserted(event) }
-
     override func delivered(_ event: ModelEvent) {
-        flag?.delivered(event)
         if has(.interruptUncounted), event.count % 13 == 0 { return }
         charge(interrupt, event)
     }
-
-    /// Follows an instruction that sets the interrupt flag.
-    final func openFlag(_ event: ModelEvent) {
-        guard !event.isUser else { return }
-        if flag?.changed(event) == true { charge(held, event) }
-    }
-
-    override var extras: [(name: String, value: Int64)] { [("interrupts held", flag?.held ?? 0)] }
 }

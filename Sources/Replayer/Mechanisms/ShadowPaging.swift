@@ -9,22 +9,50 @@ import VMM
 /// faults once for each of its own entries. A shadow whose table is stored to again and again without being walked in
 /// between is dropped: the frame is being used for something else, or rebuilt.
 package final class ShadowPaging {
+    /// How a strategy does it.
+    struct Manner {
+        /// What a fault into the VMM costs, and how it and a store to a protected table are called.
+        let fault: Charges
+        let hiddenFault, store: String
+        /// How frames are guarded.
+        var guarding = "protected or released"
+        /// What a store costs once the storing instruction is known for it; nil if that makes no difference.
+        var knownStore: Charges?
+    }
+
     /// What its work is charged to.
-    package struct Paths {
-        /// A hidden fault, without the entries made.
-        let hiddenFault: PathID
-        /// A hidden fault because the entry was read-only until the guest's dirty bit was set.
-        let dirtyFault: PathID
-        /// One entry made.
-        let entryMade: PathID
+    private struct Paths {
+        /// A hidden fault, without the entries made; one because the entry was read-only until the dirty bit was set.
+        let hiddenFault, dirtyFault: PathID
+        let entryMade, entryDropped: PathID
         /// A table protected because it gets a shadow, or no longer.
-        let protect: PathID
-        /// A store to a protected table.
+        let guarded: PathID
+        /// A store to a protected table, and one by an instruction that is known for it.
         let write: PathID
-        /// The same, once the storing instruction is known for it; nil if that makes no difference.
         let knownWrite: PathID?
-        /// One entry dropped with its shadow.
-        let entryDropped: PathID
+
+        init(_ strategy: Strategy, _ manner: Manner) {
+            let fault = manner.fault
+            hiddenFault = strategy.path(
+                "TLB fill without a shadow entry", .translation,
+                "\(manner.hiddenFault), walk of the guest's tables in software", fault, .hiddenFault)
+            dirtyFault = strategy.path(
+                "first write to a page", .translation, "\(manner.hiddenFault), to set the dirty bit",
+                fault + [.shadowFill: 1], .hiddenFault)
+            entryMade = strategy.path(
+                "shadow entry made", .translation, "entered into the shadow", [.shadowFill: 1])
+            guarded = strategy.path(
+                "a page becomes or stops being a page table", .pageTable, manner.guarding, [.shadowProtect: 1])
+            write = strategy.path(
+                "page-table write", .pageTable, "\(manner.store), decode, emulate, apply to the shadow",
+                fault + [.decode: 1, .emulate: 1, .shadowUpdate: 1], .worldSwitch)
+            knownWrite = manner.knownStore.map {
+                strategy.path(
+                    "page-table write by a store known for it", .pageTable, "callout, apply to the shadow",
+                    $0 + [.shadowUpdate: 1])
+            }
+            entryDropped = strategy.path("shadow entry dropped", .pageTable, "with its table", [.shadowDrop: 1])
+        }
     }
 
     /// Stores without a walk in between after which a shadow is dropped.
@@ -54,9 +82,9 @@ package final class ShadowPaging {
     package private(set) var entriesDropped: Int64 = 0
     private let audits: Bool
 
-    init(_ strategy: Strategy, _ paths: Paths) {
+    init(_ strategy: Strategy, _ manner: Manner) {
         self.strategy = strategy
-        self.paths = paths
+        paths = Paths(strategy, manner)
         context = strategy.context
         tables = strategy.context.tables
         audits = strategy.setting.options.audits
@@ -125,7 +153,7 @@ package final class ShadowPaging {
             }
             if !isShadowed[Int(table)] {
                 isShadowed[Int(table)] = true
-                strategy.charge(paths.protect, event)
+                strategy.charge(paths.guarded, event)
             }
             make(table, slot, isWritable: isLeaf && isDirty, event)
             missing += 1
@@ -224,7 +252,7 @@ package final class ShadowPaging {
             present[word] = 0
             writable[word] = 0
         }
-        strategy.charge(paths.protect, event)
+        strategy.charge(paths.guarded, event)
         if dropped > 0 { strategy.charge(paths.entryDropped, event, times: dropped) }
         entriesDropped += dropped
     }

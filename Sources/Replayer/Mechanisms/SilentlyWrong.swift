@@ -24,27 +24,22 @@ package struct SilentlyWrong {
         .pushf, .popf, .iret, .sgdt, .sidt, .sldt, .str, .smsw, .segmentStore, .lar, .lsl, .verr, .verw, .cpuid,
     ]
 
-    private static let isOther: [Bool] = (0...UInt8.max).map { raw in
-        let kind = EventKind(rawValue: raw)
-        return kind.map { instructions.contains($0) && ![.pushf, .popf, .iret].contains($0) } ?? false
+    private static let isOne: [Bool] = (0...UInt8.max).map { raw in
+        EventKind(rawValue: raw).map(instructions.contains) ?? false
     }
 
-    /// PUSHF, POPF and IRET, of which all that shows is the interrupt flag.
-    mutating func note(_ event: ModelEvent) {
-        guard !event.isUser, event.kind == .pushf || event.kind == .popf || event.kind == .iret else { return }
-        add(event, isWrong: event.value & RFlags.if == 0)
+    @inline(__always) mutating func note(_ event: ModelEvent) {
+        if Self.isOne[Int(event.kind.rawValue)], !event.isUser { add(event, isWrong: isWrong(event)) }
     }
 
-    @inline(__always) mutating func noteOther(_ event: ModelEvent) {
-        if Self.isOther[Int(event.kind.rawValue)], !event.isUser { noteRare(event) }
-    }
-
-    private mutating func noteRare(_ event: ModelEvent) {
+    private func isWrong(_ event: ModelEvent) -> Bool {
         switch event.kind {
-        case .sgdt, .sidt, .sldt, .str: add(event, isWrong: true)
+        // All that shows is the interrupt flag.
+        case .pushf, .popf, .iret: event.value & RFlags.if == 0
+        case .sgdt, .sidt, .sldt, .str: true
         // CS shows the ring; other segments show what was loaded.
-        case .segmentStore: add(event, isWrong: event.operand == UInt64(SegmentIndex.cs))
-        default: add(event, isWrong: false)
+        case .segmentStore: event.operand == UInt64(SegmentIndex.cs)
+        default: false
         }
     }
 

@@ -19,6 +19,10 @@ package class Strategy {
     package final let context: GuestContext
     /// The seeded defect of this run.
     private final let mutation: Mutation?
+    /// Set by strategies that shadow the guest's page tables.
+    package final var shadow: ShadowPaging?
+    /// How registers of devices are reached; nil where the guest has them to itself.
+    package final var devices: DeviceAccess?
     private final var kernelRules = [PathID?](repeating: nil, count: 256)
     private final var userRules = [PathID?](repeating: nil, count: 256)
     /// What the audits found, at most `mostFindings`.
@@ -86,7 +90,18 @@ package class Strategy {
     }
     private final var taskPriority: PathID?
 
-    /// The same for user code.
+    /// What MOV to CR3 costs instead of what it does on the bare machine. `besides` are paths that a strategy takes
+    /// for some of them.
+    package final func addressSpaceSwitch(
+        _ mechanism: String, _ charges: Charges, _ tally: Tally = .none, besides: [PathID] = []
+    ) {
+        let path = path("MOV to CR3", .addressSpace, mechanism, charges - NativeCosts.writeCR3, tally)
+        spaceSwitch = path
+        verify([path] + besides, "MOV to CR3") { $0.addressSpaceSwitches }
+    }
+    private final var spaceSwitch: PathID?
+
+    /// As `kernel`, for user code.
     package final func user(
         _ kinds: [EventKind], _ eventClass: EventClass, _ mechanism: String, _ charges: Charges,
         _ tally: Tally = .none
@@ -119,12 +134,6 @@ package class Strategy {
         _ paths: [PathID], _ what: String, expected: @escaping (IndependentCounts) -> Int64
     ) {
         checks.append(Check(paths: paths, what: what, expected: expected))
-    }
-
-    /// Each access to a register took one of `paths` or of the devices'.
-    package final func verifyAccesses(_ paths: [PathID?], _ devices: DeviceAccess?) {
-        guard let others = devices?.accessPaths else { return }
-        verify(paths.compactMap { $0 } + others, count: [.portIn, .portOut, .mmioRead, .mmioWrite], in: .all)
     }
 
     /// Holds what was charged against what was counted.
@@ -206,13 +215,13 @@ package class Strategy {
 
     /// Sees each event before its own method does.
     package func observe(_ event: ModelEvent) {}
-    package func tlbFilled(_ event: ModelEvent) {}
-    package func tlbReused(_ event: ModelEvent) {}
-    package func pageTableWritten(_ event: ModelEvent) {}
+    package func tlbFilled(_ event: ModelEvent) { shadow?.walked(event) }
+    package func tlbReused(_ event: ModelEvent) { shadow?.walked(event) }
+    package func pageTableWritten(_ event: ModelEvent) { shadow?.written(event) }
     package func pageTableBegan(_ event: ModelEvent) {}
     /// An entry of the page table that just began, not zero.
     package func pageTableEntryFound(_ event: ModelEvent) {}
-    package func pageTableEnded(_ event: ModelEvent) {}
+    package func pageTableEnded(_ event: ModelEvent) { shadow?.ended(event) }
     package func firstTouched(_ event: ModelEvent) {}
     package func descriptorWritten(_ event: ModelEvent) {}
     package func decoded(_ event: ModelEvent) {}
@@ -222,18 +231,24 @@ package class Strategy {
     package func delivered(_ event: ModelEvent) { chargeRule(event) }
     package func entered(_ event: ModelEvent) { chargeRule(event) }
     package func returned(_ event: ModelEvent) { chargeRule(event) }
-    package func switched(_ event: ModelEvent) { chargeRule(event) }
+    package func switched(_ event: ModelEvent) {
+        if has(.rootSwitchSkipped), event.count % 13 == 0 { return }
+        charge(spaceSwitch, event)
+    }
     package func invalidated(_ event: ModelEvent) { chargeRule(event) }
     package func flagsChanged(_ event: ModelEvent) { chargeRule(event) }
     package func accessedMSR(_ event: ModelEvent) { chargeRule(event) }
-    package func accessed(_ event: ModelEvent) { chargeRule(event) }
+    package func accessed(_ event: ModelEvent) { devices?.access(event) }
 
     /// The kernel took `count` indirect branches and returns in a part of the run.
     package func branched(_ count: Int64, in part: Ledger.Part) {}
     /// Nothing more comes.
     package func finish() {}
     /// Further numbers of its own, with names.
-    package var extras: [(name: String, value: Int64)] { [] }
+    package var extras: [(name: String, value: Int64)] {
+        guard let shadow else { return [] }
+        return [("shadow entries made", shadow.entriesMade), ("shadow entries dropped", shadow.entriesDropped)]
+    }
 
     // MARK: Audits
 

@@ -2,7 +2,7 @@ import VMM
 
 /// The guest's kernel is translated before it runs: sensitive instructions become code inline or callouts, and nothing
 /// has to fault. User code runs direct (Adams and Agesen, 2006).
-final class BinaryTranslation: Strategy {
+final class BinaryTranslation: DeprivilegedKernel {
     override class var name: String { "binary-translation" }
     override class var summary: String { "the kernel translated into a code cache; sensitive instructions inline" }
     override class func hypothetical(width: Int) -> String? {
@@ -19,17 +19,13 @@ final class BinaryTranslation: Strategy {
     }
 
     private var code = CodeCoverage()
-    private var shadow: ShadowPaging?
-    private var flag: VirtualInterruptFlag?
-    private var devices: DeviceAccess?
-    private var entry, switchRoot, descriptor, platform, localAPIC, heldDelivery, translate, lookup, delay: PathID?
+    private var entry, descriptor, translate, lookup: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
         declareInstructions()
         declareTransitions()
         declareMemory()
-        flag = VirtualInterruptFlag(self)
     }
 
     private func declareInstructions() {
@@ -73,8 +69,7 @@ final class BinaryTranslation: Strategy {
         let taken: Charges = [.interruptDelivery: 1, .reflect: 1, .iret: 1]
         kernel([.interruptDelivered], .interrupt, "taken by the VMM, reflected", taken, .worldSwitch)
         user([.interruptDelivered], .interrupt, "taken by the VMM, reflected", taken, .worldSwitch)
-        heldDelivery = path(
-            "an interrupt held back", .interrupt, "found by the code that sets the flag", [.callout: 1])
+        holdsInterrupts("found by the code that sets the flag", [.callout: 1])
         translate = path(
             "kernel code newly seen", .code, "translated, an instruction", [.translateInstruction: 1])
         if let translate {
@@ -86,55 +81,33 @@ final class BinaryTranslation: Strategy {
 
     private func declareMemory() {
         let callout: Charges = [.callout: 1]
-        switchRoot = path(
-            "MOV to CR3", .addressSpace, "callout, switch to the shadow of the new root",
-            callout + [.shadowRoot: 1, .writeCR3: 1] - NativeCosts.writeCR3)
-        if let switchRoot { verify([switchRoot], "MOV to CR3") { $0.addressSpaceSwitches } }
+        addressSpaceSwitch(
+            "callout, switch to the shadow of the new root", callout + [.shadowRoot: 1, .writeCR3: 1])
         descriptor = path(
             "descriptor write", .descriptorTable, "traced: callout, shadow the descriptor", callout + [.emulate: 1])
         if let descriptor { verify([descriptor], count: [.descriptorWrite], in: .all) }
-        platform = path(
-            "IN, OUT of interrupt controller, timer", .interruptController, "callout, device model",
-            callout + [.deviceModel: 1] - NativeCosts.charges(.portIn))
-        localAPIC = path(
-            "local APIC, I/O APIC", .interruptController, "callout, device model",
-            callout + [.deviceModel: 1] - NativeCosts.localAPIC)
         devices = DeviceAccess(
-            self, usual: Self.usualDevices, entry: callout, entryTally: .none, notification: callout,
-            notificationTally: .worldSwitch)
-        delay = path(
-            "the delay port", .device, "no device answers: inline in the code cache",
-            [.inlineEmulation: 1] - NativeCosts.charges(.portIn))
-        verifyAccesses([platform, localAPIC, delay], devices)
+            self,
+            DeviceAccess.Platform(
+                ports: path(
+                    "IN, OUT of interrupt controller, timer", .interruptController, "callout, device model",
+                    callout + [.deviceModel: 1] - NativeCosts.charges(.portIn)),
+                local: path(
+                    "local APIC, I/O APIC", .interruptController, "callout, device model",
+                    callout + [.deviceModel: 1] - NativeCosts.localAPIC),
+                delay: path(
+                    "the delay port", .device, "no device answers: inline in the code cache",
+                    [.inlineEmulation: 1] - NativeCosts.charges(.portIn))),
+            entry: callout, entryTally: .none, notification: callout, notificationTally: .worldSwitch)
         shadow = ShadowPaging(
             self,
-            ShadowPaging.Paths(
-                hiddenFault: path(
-                    "TLB fill without a shadow entry", .translation,
-                    "hidden fault into the VMM, walk of the guest's "
-                        + "tables in software", [.trapRoundTrip: 1], .hiddenFault),
-                dirtyFault: path(
-                    "first write to a page", .translation, "hidden fault to set the dirty bit",
-                    [.trapRoundTrip: 1, .shadowFill: 1], .hiddenFault),
-                entryMade: path("shadow entry made", .translation, "entered into the shadow", [.shadowFill: 1]),
-                protect: path(
-                    "a page becomes or stops being a page table", .pageTable, "traced or released",
-                    [.shadowProtect: 1]),
-                write: path(
-                    "page-table write", .pageTable, "traced: fault, decode, emulate, apply to the shadow",
-                    [.trapRoundTrip: 1, .decode: 1, .emulate: 1, .shadowUpdate: 1], .worldSwitch),
-                knownWrite: path(
-                    "page-table write by a store known for it", .pageTable, "callout, apply to the shadow",
-                    callout + [.shadowUpdate: 1]),
-                entryDropped: path("shadow entry dropped", .pageTable, "with its table", [.shadowDrop: 1])))
+            ShadowPaging.Manner(
+                fault: [.trapRoundTrip: 1], hiddenFault: "hidden fault into the VMM", store: "traced: fault",
+                guarding: "traced or released", knownStore: callout))
     }
 
     // MARK: Events
 
-    override func tlbFilled(_ event: ModelEvent) { shadow?.walked(event) }
-    override func tlbReused(_ event: ModelEvent) { shadow?.walked(event) }
-    override func pageTableWritten(_ event: ModelEvent) { shadow?.written(event) }
-    override func pageTableEnded(_ event: ModelEvent) { shadow?.ended(event) }
     override func descriptorWritten(_ event: ModelEvent) { charge(descriptor, event) }
 
     override func decoded(_ event: ModelEvent) {
@@ -150,54 +123,5 @@ final class BinaryTranslation: Strategy {
         if let lookup { ledger.charge(lookup, site: 0, part: part, times: count) }
     }
 
-    override func entered(_ event: ModelEvent) {
-        flag?.entered()
-        charge(entry, event)
-    }
-
-    override func returned(_ event: ModelEvent) {
-        openFlag(event)
-        chargeRule(event)
-    }
-
-    override func switched(_ event: ModelEvent) { charge(switchRoot, event) }
-
-    override func flagsChanged(_ event: ModelEvent) {
-        openFlag(event)
-        chargeRule(event)
-    }
-
-    private func openFlag(_ event: ModelEvent) {
-        guard !event.isUser else { return }
-        if flag?.changed(event) == true { charge(heldDelivery, event) }
-    }
-
-    override func asserted(_ event: ModelEvent) { flag?.asserted(event) }
-
-    override func delivered(_ event: ModelEvent) {
-        flag?.delivered(event)
-        chargeRule(event)
-    }
-
-    override func raised(_ event: ModelEvent) {
-        flag?.entered()
-        chargeRule(event)
-    }
-
-    override func accessed(_ event: ModelEvent) {
-        switch event.deviceRole {
-        case .platform: charge(platform, event)
-        case .localAPIC: charge(localAPIC, event)
-        case .delay: charge(delay, event)
-        case .device: devices?.access(event, isDoorbell: false)
-        case .doorbell: devices?.access(event, isDoorbell: true)
-        }
-    }
-
-    override var extras: [(name: String, value: Int64)] {
-        [
-            ("shadow entries made", shadow?.entriesMade ?? 0), ("shadow entries dropped", shadow?.entriesDropped ?? 0),
-            ("interrupts held", flag?.held ?? 0),
-        ]
-    }
+    override func entered(_ event: ModelEvent) { charge(entry, event) }
 }

@@ -22,8 +22,7 @@ final class L4InPlace: L4System {
     }
 
     private lazy var padding = WedgePadding(self)
-    private var devices: DeviceAccess?
-    private var local, switchSpace, controllerCall, lineChange, localAPIC, exchange: PathID?
+    private var exchange: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
@@ -52,60 +51,36 @@ final class L4InPlace: L4System {
             [.swapgs, .rdpmc], .other, isExtended ? "call" : "faults, emulated by the monitor: two messages",
             isExtended ? call : faults, isExtended ? .none : .ipc(2))
         kernel([.taskSwitch], .other, "not used", .none)
-        local = path(
+        localReturn = path(
             "IRET, far RET to the kernel", .kernelExit, "jump into the wedge's return path",
-            [.wedgeCall: 1] - [.iret: 1])
-        switchSpace = path(
-            "MOV to CR3", .addressSpace, "call; the space changes with the next message",
-            call - NativeCosts.writeCR3)
-        if let switchSpace { verify([switchSpace], "MOV to CR3") { $0.addressSpaceSwitches } }
-        controllerCall = path(
-            "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
-            [.wedgeCall: 1, .wedgeDevice: 1] - NativeCosts.charges(.portIn))
-        lineChange = path(
-            "a line or a timer changes", .interruptController, "message to the interrupt source",
-            [.ipcOtherSpace: 2], .ipc(2))
-        localAPIC = path(
-            "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
-            [.wedgeCall: 1, .wedgeDevice: 1] - NativeCosts.localAPIC)
+            call - [.iret: 1])
+        addressSpaceSwitch("call; the space changes with the next message", call)
         exchange = path(
             "interrupt while the guest runs", .interrupt, "the wedge's thread exchanges its registers",
             [.exchangeRegisters: 1], .hypercall)
+        let (model, message): (Charges, Charges) = (call + [.wedgeDevice: 1], [.ipcOtherSpace: 2])
         devices = DeviceAccess(
-            self, usual: Self.usualDevices, entry: [.ipcOtherSpace: 2], entryTally: .ipc(2),
-            notification: [.ipcOtherSpace: 2], notificationTally: .ipc(2))
+            self,
+            DeviceAccess.Platform(
+                ports: path(
+                    "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
+                    model - NativeCosts.charges(.portIn)),
+                local: path(
+                    "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
+                    model - NativeCosts.localAPIC),
+                lineChange: path(
+                    "a line or a timer changes", .interruptController, "message to the interrupt source", message,
+                    .ipc(2))),
+            entry: message, entryTally: .ipc(2), notification: message, notificationTally: .ipc(2))
     }
 
-    override func observe(_ event: ModelEvent) { padding.charge(event) }
-
-    override func flagsChanged(_ event: ModelEvent) {
-        openFlag(event)
-        chargeRule(event)
-    }
-
-    override func returned(_ event: ModelEvent) {
-        openFlag(event)
-        if event.isUser { return }
-        charge(event.ringAfter == 3 ? reply : local, event)
+    override func observe(_ event: ModelEvent) {
+        super.observe(event)
+        padding.charge(event)
     }
 
     override func delivered(_ event: ModelEvent) {
         super.delivered(event)
         charge(exchange, event)
-    }
-
-    override func switched(_ event: ModelEvent) { charge(switchSpace, event) }
-
-    override func accessed(_ event: ModelEvent) {
-        switch event.deviceRole {
-        case .platform(let acts):
-            charge(controllerCall, event)
-            if acts { charge(lineChange, event) }
-        case .localAPIC(let acts):
-            charge(localAPIC, event)
-            if acts { charge(lineChange, event) }
-        case .delay, .device: devices?.access(event, isDoorbell: false)
-        case .doorbell: devices?.access(event, isDoorbell: true)
-        }
     }
 }

@@ -17,9 +17,6 @@ final class L4Paravirt: L4System {
         ]
     }
 
-    private var devices: DeviceAccess?
-    private var local, switchSpace, source, platformRead, localAPIC, localRead: PathID?
-
     required init(_ setting: Setting) {
         super.init(setting)
         let inline: Charges = [.memoryAccess: 2]
@@ -37,46 +34,23 @@ final class L4Paravirt: L4System {
         kernel([.cpuid], .cpuid, "call", [.callReturn: 1, .cpuid: 1])
         kernel([.hlt], .idle, "waits for a message", [.ipcOtherSpace: 1], .ipc(1))
         kernel([.taskSwitch], .other, "not used", .none)
-        local = path("IRET, far RET to the kernel", .kernelExit, "local", [.callReturn: 1] - [.iret: 1])
-        switchSpace = path(
-            "MOV to CR3", .addressSpace, "the space changes with the next message",
-            [.memoryAccess: 2] - NativeCosts.writeCR3)
-        if let switchSpace { verify([switchSpace], "MOV to CR3") { $0.addressSpaceSwitches } }
-        let port = NativeCosts.charges(.portIn)
-        source = path(
-            "OUT to an interrupt controller or timer", .interruptController, "message to the interrupt source",
-            [.ipcOtherSpace: 2] - port, .ipc(2))
-        platformRead = path(
-            "IN of an interrupt controller or timer", .interruptController, "read in memory", inline - port)
-        localAPIC = path(
-            "local APIC: EOI, ICR, timer", .interruptController, "message to the interrupt source",
-            [.ipcOtherSpace: 2] - NativeCosts.localAPIC, .ipc(2))
-        localRead = path(
-            "local APIC, other registers", .interruptController, "read in memory", inline - NativeCosts.localAPIC)
+        localReturn = path("IRET, far RET to the kernel", .kernelExit, "local", [.callReturn: 1] - [.iret: 1])
+        addressSpaceSwitch("the space changes with the next message", inline)
+        let message: Charges = [.ipcOtherSpace: 2]
+        let (port, apic) = (NativeCosts.charges(.portIn), NativeCosts.localAPIC)
         devices = DeviceAccess(
-            self, usual: Self.usualDevices, entry: [.ipcOtherSpace: 2], entryTally: .ipc(2),
-            notification: [.ipcOtherSpace: 2], notificationTally: .ipc(2))
-    }
-
-    override func flagsChanged(_ event: ModelEvent) {
-        openFlag(event)
-        chargeRule(event)
-    }
-
-    override func returned(_ event: ModelEvent) {
-        openFlag(event)
-        if event.isUser { return }
-        charge(event.ringAfter == 3 ? reply : local, event)
-    }
-
-    override func switched(_ event: ModelEvent) { charge(switchSpace, event) }
-
-    override func accessed(_ event: ModelEvent) {
-        switch event.deviceRole {
-        case .platform(let acts): charge(acts ? source : platformRead, event)
-        case .localAPIC(let acts): charge(acts ? localAPIC : localRead, event)
-        case .delay, .device: devices?.access(event, isDoorbell: false)
-        case .doorbell: devices?.access(event, isDoorbell: true)
-        }
+            self,
+            DeviceAccess.Platform(
+                acts: path(
+                    "OUT to an interrupt controller or timer", .interruptController,
+                    "message to the interrupt source", message - port, .ipc(2)),
+                others: path(
+                    "IN of an interrupt controller or timer", .interruptController, "read in memory", inline - port),
+                localActs: path(
+                    "local APIC: EOI, ICR, timer", .interruptController, "message to the interrupt source",
+                    message - apic, .ipc(2)),
+                localOthers: path(
+                    "local APIC, other registers", .interruptController, "read in memory", inline - apic)),
+            entry: message, entryTally: .ipc(2), notification: message, notificationTally: .ipc(2))
     }
 }

@@ -2,7 +2,7 @@ import VMM
 
 /// PVM: a 64-bit guest kernel at ring 3, switched to directly by a small switcher in the hypervisor, its page tables
 /// shadowed (Huang et al., SOSP 2023).
-final class PVM: Strategy {
+final class PVM: DeprivilegedKernel {
     override class var name: String { "pvm" }
     override class var summary: String { "the kernel at ring 3 beside its programs, a switcher, shared shadow tables" }
     override class var widths: Set<Int> { [64] }
@@ -17,18 +17,13 @@ final class PVM: Strategy {
         ]
     }
 
-    private var shadow: ShadowPaging?
-    private var flag: VirtualInterruptFlag?
-    private var devices: DeviceAccess?
-    private var entry, leave, local, userFault, kernelFault, pageFault, switchRoot, platform, localAPIC, held: PathID?
-    private var touch: PathID?
+    private var entry, leave, local, userFault, kernelFault, pageFault, touch: PathID?
 
     required init(_ setting: Setting) {
         super.init(setting)
         declareInstructions()
         declareTransitions()
         declareMemory()
-        flag = VirtualInterruptFlag(self)
     }
 
     private func declareInstructions() {
@@ -74,110 +69,46 @@ final class PVM: Strategy {
         let taken: Charges = [.interruptDelivery: 1, .pvmSwitch: 1, .reflect: 1]
         kernel([.interruptDelivered], .interrupt, "taken by the hypervisor, switch to the guest", taken, .worldSwitch)
         user([.interruptDelivered], .interrupt, "taken by the hypervisor, switch to the guest", taken, .worldSwitch)
-        held = path(
-            "an interrupt held back", .interrupt, "hypercall when the flag is set with one pending", [.pvmSwitch: 1],
-            .hypercall)
+        holdsInterrupts("hypercall when the flag is set with one pending", [.pvmSwitch: 1], .hypercall)
     }
 
     private func declareMemory() {
         let exit: Charges = [.pvmSwitch: 1]
-        switchRoot = path(
-            "MOV to CR3", .addressSpace, "hypercall, shadow root switch",
-            exit + [.hypercallWork: 1, .shadowRoot: 1, .writeCR3: 1] - NativeCosts.writeCR3, .hypercall)
-        if let switchRoot { verify([switchRoot], "MOV to CR3") { $0.addressSpaceSwitches } }
+        addressSpaceSwitch(
+            "hypercall, shadow root switch", exit + [.hypercallWork: 1, .shadowRoot: 1, .writeCR3: 1], .hypercall)
         touch = path(
             "first touch", .firstTouch, "switch, a page of the host's is entered", exit + [.nestedFill: 1],
             Tally(worldSwitches: 1, hiddenFaults: 1))
         if let touch { verify([touch], count: [.firstTouch], in: .all) }
-        platform = path(
-            "IN, OUT of interrupt controller, timer", .interruptController, "switch, device model",
-            exit + [.decode: 1, .deviceModel: 1] - NativeCosts.charges(.portIn), .worldSwitch)
-        localAPIC = path(
-            "local APIC, I/O APIC", .interruptController, "switch, decode, device model",
-            exit + [.decode: 1, .deviceModel: 1] - NativeCosts.localAPIC, .worldSwitch)
         devices = DeviceAccess(
-            self, usual: Self.usualDevices, entry: exit + [.decode: 1, .userModel: 1], entryTally: .worldSwitch,
-            notification: exit, notificationTally: .hypercall)
-        verifyAccesses([platform, localAPIC], devices)
-        shadow = ShadowPaging(
             self,
-            ShadowPaging.Paths(
-                hiddenFault: path(
-                    "TLB fill without a shadow entry", .translation, "switch, walk of the guest's tables in software",
-                    exit, .hiddenFault),
-                dirtyFault: path(
-                    "first write to a page", .translation, "switch to set the dirty bit", exit + [.shadowFill: 1],
-                    .hiddenFault),
-                entryMade: path("shadow entry made", .translation, "entered into the shadow", [.shadowFill: 1]),
-                protect: path(
-                    "a page becomes or stops being a page table", .pageTable, "protected or released",
-                    [.shadowProtect: 1]),
-                write: path(
-                    "page-table write", .pageTable, "switch, decode, emulate, apply to the shadow",
-                    exit + [.decode: 1, .emulate: 1, .shadowUpdate: 1], .worldSwitch),
-                knownWrite: nil,
-                entryDropped: path("shadow entry dropped", .pageTable, "with its table", [.shadowDrop: 1])))
+            DeviceAccess.Platform(
+                ports: path(
+                    "IN, OUT of interrupt controller, timer", .interruptController, "switch, device model",
+                    exit + [.decode: 1, .deviceModel: 1] - NativeCosts.charges(.portIn), .worldSwitch),
+                local: path(
+                    "local APIC, I/O APIC", .interruptController, "switch, decode, device model",
+                    exit + [.decode: 1, .deviceModel: 1] - NativeCosts.localAPIC, .worldSwitch)),
+            entry: exit + [.decode: 1, .userModel: 1], entryTally: .worldSwitch, notification: exit,
+            notificationTally: .hypercall)
+        shadow = ShadowPaging(self, ShadowPaging.Manner(fault: exit, hiddenFault: "switch", store: "switch"))
     }
 
     // MARK: Events
 
-    override func tlbFilled(_ event: ModelEvent) { shadow?.walked(event) }
-    override func tlbReused(_ event: ModelEvent) { shadow?.walked(event) }
-    override func pageTableWritten(_ event: ModelEvent) { shadow?.written(event) }
-    override func pageTableEnded(_ event: ModelEvent) { shadow?.ended(event) }
     override func firstTouched(_ event: ModelEvent) { charge(touch, event) }
-    override func switched(_ event: ModelEvent) { charge(switchRoot, event) }
-
-    override func flagsChanged(_ event: ModelEvent) {
-        openFlag(event)
-        chargeRule(event)
-    }
-
-    private func openFlag(_ event: ModelEvent) {
-        guard !event.isUser else { return }
-        if flag?.changed(event) == true { charge(held, event) }
-    }
-
-    override func entered(_ event: ModelEvent) {
-        flag?.entered()
-        charge(entry, event)
-    }
+    override func entered(_ event: ModelEvent) { charge(entry, event) }
 
     override func returned(_ event: ModelEvent) {
-        openFlag(event)
-        if event.isUser { return }
+        guard !event.isUser else { return }
         charge(event.ringAfter == 3 ? leave : local, event)
     }
 
     override func raised(_ event: ModelEvent) {
-        flag?.entered()
         if event.operand == UInt64(ExceptionVector.pf) {
             charge(pageFault, event)
         } else {
             charge(event.isUser ? userFault : kernelFault, event)
         }
-    }
-
-    override func asserted(_ event: ModelEvent) { flag?.asserted(event) }
-
-    override func delivered(_ event: ModelEvent) {
-        flag?.delivered(event)
-        chargeRule(event)
-    }
-
-    override func accessed(_ event: ModelEvent) {
-        switch event.deviceRole {
-        case .platform: charge(platform, event)
-        case .localAPIC: charge(localAPIC, event)
-        case .delay, .device: devices?.access(event, isDoorbell: false)
-        case .doorbell: devices?.access(event, isDoorbell: true)
-        }
-    }
-
-    override var extras: [(name: String, value: Int64)] {
-        [
-            ("shadow entries made", shadow?.entriesMade ?? 0), ("shadow entries dropped", shadow?.entriesDropped ?? 0),
-            ("interrupts held", flag?.held ?? 0),
-        ]
     }
 }
