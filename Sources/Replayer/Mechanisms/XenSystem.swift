@@ -8,8 +8,9 @@ class XenSystem: DeprivilegedKernel {
     private(set) var batch: UpdateBatch?
     private var tables: PinnedTables?
     private var directGate, entry32, entry64, exit64, fault32, fault64: PathID?
-    /// What a return adds where no hypercall makes it, and INVLPG: the subclass's.
-    var localReturn, invalidate: PathID?
+    private var invalidateInBatch, invalidateAlone: PathID?
+    /// What a return adds where no hypercall makes it: the subclass's.
+    var localReturn: PathID?
 
     /// What the wedge adds wherever it stands in between, and how that is said.
     class var wedge: Charges { .none }
@@ -69,6 +70,13 @@ class XenSystem: DeprivilegedKernel {
             unpin: path(
                 "a page stops being a page table", .pageTable, "hypercall: unpinned" + through, Self.call + wedge,
                 .hypercall))
+        let inBatch = path(
+            "INVLPG", .tlb, "joins the batch, which is sent" + through,
+            [.multicallEntry: 1, .hypercallWork: 1] + wedge)
+        let alone = path(
+            "INVLPG, nothing queued", .tlb, "hypercall" + through, Self.call + wedge, .hypercall)
+        verify([inBatch, alone], count: [.invlpg], in: .all)
+        (invalidateInBatch, invalidateAlone) = (inBatch, alone)
     }
 
     // MARK: Events
@@ -95,9 +103,10 @@ class XenSystem: DeprivilegedKernel {
     }
 
     override func invalidated(_ event: ModelEvent) {
+        let joins = batch?.isEmpty == false
         batch?.flush(event)
         if has(.invalidationSkipped), event.count % 13 == 0 { return }
-        charge(invalidate, event)
+        charge(joins ? invalidateInBatch : invalidateAlone, event)
     }
 
     override func descriptorWritten(_ event: ModelEvent) { chargeRule(event) }

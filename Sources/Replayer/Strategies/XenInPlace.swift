@@ -72,10 +72,6 @@ final class XenInPlace: XenSystem {
         let hypercall = Self.call + Self.wedge
         addressSpaceSwitch(
             "call, the batch is sent, hypercall", hypercall + [.multicallEntry: 1, .writeCR3: 1], .hypercall)
-        let invalidate = path(
-            "INVLPG", .tlb, "queued, the batch is sent", [.wedgeCall: 1, .multicallEntry: 1, .hypercallWork: 1])
-        verify([invalidate], count: [.invlpg], in: .all)
-        self.invalidate = invalidate
         let model: Charges = [.wedgeCall: 1, .wedgeDevice: 1]
         let event: Charges = [.hypercall: 1, .eventChannel: 1]
         devices = DeviceAccess(

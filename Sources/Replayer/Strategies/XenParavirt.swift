@@ -69,11 +69,6 @@ final class XenParavirt: XenSystem {
         addressSpaceSwitch(
             "hypercall: base pointers, stack switch, segment bases", call + [.multicallEntry: 3, .writeCR3: 1],
             .hypercall, besides: [dropped])
-        let invalidate = path(
-            "INVLPG", .tlb, "hypercall with what is batched", call + [.invlpg: 1] - NativeCosts.charges(.invlpg),
-            .hypercall)
-        verify([invalidate], count: [.invlpg], in: .all)
-        self.invalidate = invalidate
     }
 
     private func declarePlatform() {
