@@ -264,9 +264,12 @@ private struct PITChannel {
         }
     }
 
+    /// What the counting element gets when a count is loaded.
+    private var initialElement: UInt32 { (mode == Mode.squareWave ? count & ~1 : count) % modulus }
+
     private mutating func load() {
         loaded = count
-        element = (mode == Mode.squareWave ? count & ~1 : count) % modulus
+        element = initialElement
         running = true
         armed = true
         nullCount = false
@@ -354,6 +357,9 @@ private struct PITChannel {
     // MARK: Reading
 
     private var visibleCount: UInt16 {
+        // A bus cycle is longer than a clock period, so that a count just written is loaded before it can be read.
+        // Here accesses take less time: what is due is read already.
+        let element = loadTime == nil ? element : initialElement
         guard isBCD else { return UInt16(truncatingIfNeeded: element) }
         let digits = [element / 1000 % 10, element / 100 % 10, element / 10 % 10, element % 10]
         return digits.reduce(0) { $0 << 4 | UInt16(truncatingIfNeeded: $1) }
