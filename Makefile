@@ -1,6 +1,6 @@
 # The project's commands. Each is a small script in scripts/; CONTRIBUTING.md says what they do and how long they take.
 # YES=1 answers the question asked before system packages are installed; OFFLINE=1 does without the Debian guests.
-.PHONY: demo test boots soak bench symbols exports report-test models readme man completions install check-costs
+.PHONY: demo test boots soak bench symbols exports report-test models counts readme man completions install check-costs
 .PHONY: build guests deps lint clean distclean
 .NOTPARALLEL:
 
@@ -38,6 +38,11 @@ check-costs: build
 models: build guests
 	scripts/models
 
+# How often each instruction was executed, held against a count by QEMU.
+counts: build guests
+	scripts/install-deps counts
+	scripts/counts
+
 # Every command of README.md and docs/tutorial.md.
 readme: build guests
 	scripts/readme
@@ -67,7 +72,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf .build $(addprefix .cache/,boots soak bench symbols models differences replays exports report demo readme share)
+	rm -rf .build $(addprefix .cache/,boots soak bench symbols models counts differences replays exports report demo readme share)
 
 # Also the downloaded guests.
 distclean: clean

@@ -24,6 +24,11 @@ json_field() {
         sed -E 's/^"[^"]*" *: *//; s/"//g' || true
 }
 
+# event_kinds FILE: how many events of each kind, out of what `info --json` says.
+event_kinds() {
+    grep '"event_kinds"' "$1" | tr ',{' '\n\n' | sed -nE 's/^ *"([A-Za-z]+)": ([0-9]+).*/\1 \2/p' | grep -v event_kinds
+}
+
 median() {
     sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
