@@ -2,6 +2,7 @@ import Analyzer
 import ArgumentParser
 import Replayer
 import Tracer
+import VMM
 
 /// The options of every command that looks into a trace's analysis.
 struct AnalysisOptions: ParsableArguments {
@@ -62,6 +63,20 @@ struct AnalysisRequest {
     func analysis() throws -> TraceAnalysis {
         let reader = try OpenTrace.reader(trace)
         return try TraceAnalysis(reader, symbolFiles: symbolFiles(), makeReplay: replayMaker(reader))
+    }
+
+    /// Samples the kernel's call stacks, if the store has none yet; with `paging` also at events that only models see.
+    func addStacks(to store: AnalysisStore, paging: Bool) throws {
+        EndingSignal.watch()
+        let progress = ProgressLine("reading stacks")
+        try store.addStacks(analysis, paging: paging) {
+            progress.show($0)
+            return !EndingSignal.wasReceived
+        }
+        if EndingSignal.wasReceived {
+            StandardError.say("interrupted: there are no stacks")
+            throw ExitCode(Outcome.interrupted.exitCode)
+        }
     }
 
     /// Builds replays of the trace that do not verify.

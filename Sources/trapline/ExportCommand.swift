@@ -49,7 +49,7 @@ struct ExportCommand: ParsableCommand {
         let store = try options.request.store()
         switch format {
         case .folded where stacks:
-            if !store.hasStacks { try store.addStacks(options.request.analysis()) }
+            try options.request.addStacks(to: store, paging: false)
             try store.foldedStacks { try file.write($0) }
         case .folded: try store.folded(filter ?? Filter()) { try file.write($0) }
         case .perfetto: try PerfettoExport(store) { try file.write($0) }.run()

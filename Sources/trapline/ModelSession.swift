@@ -31,7 +31,7 @@ struct ModelSession {
         let mutation = try model.defect()
         EndingSignal.watch()
         let started = HostClock.seconds
-        let progress = Progress("modelling")
+        let progress = ProgressLine("modelling")
         let files = ImageFiles(images)
         return try OpenTrace.describing(path) { () throws(TraceError) in
             var options = Replay.Options()
@@ -48,7 +48,7 @@ struct ModelSession {
             if let first { _ = try replay.run(to: TracePosition(count: first, nanoseconds: 0)) }
             let (start, end) = (replay.position.count, max(last ?? reader.reach.position.count, 1))
             replay.isInterrupted = {
-                progress.show(replay.position.count - start, of: end - min(start, end))
+                progress.show(Double(replay.position.count - start) / Double(max(end - min(start, end), 1)))
                 return EndingSignal.wasReceived
             }
             let idle = replay.machine.processor.cpu.pointee.idleNanoseconds
@@ -56,7 +56,7 @@ struct ModelSession {
                 strategies, on: replay.machine, devices: policy, options: model.options, mutation: mutation,
                 divisions: divisions)
             replay.model(with: run)
-            defer { progress.finish() }
+            defer { progress.clear() }
             let ended: Replay.End
             do throws(TraceError) {
                 ended = try replay.run(to: last.map { TracePosition(count: $0, nanoseconds: 0) })
@@ -71,24 +71,5 @@ struct ModelSession {
                 verifiedEvents: replay.verifier?.verified ?? 0, verifiedDigests: replay.verifiedDigests,
                 seconds: HostClock.seconds - started, machine: replay.machine)
         }
-    }
-}
-
-/// A percentage on a terminal, and nothing elsewhere.
-final class Progress {
-    private let what: String
-    private var next = 0.0
-    private let isShown = Terminal.isTerminal(.standardError)
-
-    init(_ what: String) { self.what = what }
-
-    func show(_ done: UInt64, of total: UInt64) {
-        guard isShown, HostClock.seconds > next else { return }
-        next = HostClock.seconds + 0.2
-        StandardError.write("\r\(what) \(done * 100 / max(total, 1))%")
-    }
-
-    func finish() {
-        if isShown { StandardError.write("\r\u{1B}[K") }
     }
 }

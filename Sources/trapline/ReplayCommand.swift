@@ -165,7 +165,7 @@ final class ReplaySession {
     private let started = HostClock.seconds
     private var disks: [(image: Int, disk: RecordedDisk)] = []
     private var recorder: Recorder?
-    private var nextProgress = 0.0
+    private let progress = ProgressLine("replaying")
 
     init(_ command: ReplayCommand, _ reader: TraceReader) throws(CommandError) {
         self.command = command
@@ -221,7 +221,7 @@ final class ReplaySession {
             return (end, shownDigest)
         }
         output.flush()
-        if isShowingProgress { StandardError.write("\r\u{1B}[K") }
+        progress.clear()
         let seconds = HostClock.seconds - started
         try finishRecording(end, digest)
         let outcome: Outcome =
@@ -288,18 +288,12 @@ final class ReplaySession {
         }
     }
 
-    // MARK: Progress
-
-    private var isShowingProgress: Bool {
-        Terminal.isTerminal(.standardError) && (command.json || command.quiet)
-    }
-
+    /// Beside a guest's console nothing is shown.
     private func showProgress() {
-        guard isShowingProgress, HostClock.seconds > nextProgress else { return }
-        nextProgress = HostClock.seconds + 0.5
+        guard command.json || command.quiet else { return }
         let (start, end) = (reader.manifest.start.count, max(reader.reach.position.count, 1))
-        let percent = (replay.position.count - min(start, replay.position.count)) * 100 / max(end - start, 1)
-        StandardError.write("\rreplaying \(percent)%")
+        let position = replay.position.count
+        progress.show(Double(position - min(start, position)) / Double(max(end - start, 1)))
     }
 }
 

@@ -49,8 +49,7 @@ struct ReportCommand: ParsableCommand {
     }
 
     private func write(to file: OutputFile) throws {
-        let costs = try CostAnalysis(options.request, model)
-        EndingSignal.watch()
+        let costs = try costs(of: options.request)
         let reader = try OpenTrace.reader(options.trace)
         do {
             var data = try ReportData(costs, reader, options, model).json
@@ -68,11 +67,18 @@ struct ReportCommand: ParsableCommand {
         }
     }
 
+    /// What strategies cost, and where there is a kernel its stacks.
+    private func costs(of request: AnalysisRequest) throws -> CostAnalysis {
+        let costs = try CostAnalysis(request, model)
+        if costs.store.hasKernel { try request.addStacks(to: costs.store, paging: true) }
+        return costs
+    }
+
     /// Of the trace that is compared: how it is called, what strategies cost there, and its flame graph.
     private func other(_ path: String) throws -> JSON {
         var request = options.request
         (request.trace, request.db) = (path, nil)
-        let costs = try CostAnalysis(request, model)
+        let costs = try costs(of: request)
         return .object([
             ("trace", .string(String(path.split(separator: "/").last ?? ""))),
             ("ratios", .array(costs.result.entries.map { .string(ModelText.ratio($0.ratio.typical)) })),

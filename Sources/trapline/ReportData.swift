@@ -192,13 +192,12 @@ struct ReportData {
 
     /// The instructions around each site that the page lists.
     private func code() throws -> [[Surroundings.Line]] {
-        let progress = Progress("reading code")
-        defer { progress.finish() }
-        var done: UInt64 = 0
+        let progress = ProgressLine("reading code")
+        var done = 0
         let requests = places.listed.map { places.codeRequest($0) }
         return try CodeReader(options.request.replayMaker(), requests) {
             done += 1
-            progress.show(done, of: UInt64(requests.count))
+            progress.show(Double(done) / Double(requests.count))
             return EndingSignal.wasReceived
         }.lines
     }

@@ -1,22 +1,25 @@
 import Analyzer
 import Replayer
 
-/// The report's flame graph: phase, process, symbol, instruction, with each strategy's typical cycles. What is too
-/// small to be seen under any strategy is put together.
+/// The report's flame graph: phase, process, callers in the kernel, symbol, instruction, with each strategy's typical
+/// cycles. What is too small to be seen under any strategy is put together.
 struct ReportFlame {
     /// The least share of any strategy's cycles that a leaf of its own has.
     private static let least = 0.0003
+    private static let noProcess = "(no process)"
     private let costs: CostAnalysis
     private let places: ReportPlaces
+    private let callers: CallerShares
 
     private struct Frames: Hashable, Comparable {
         var names: [String]
         static func < (left: Frames, right: Frames) -> Bool { left.names.lexicographicallyPrecedes(right.names) }
     }
 
-    init(_ costs: CostAnalysis, _ places: ReportPlaces) {
+    init(_ costs: CostAnalysis, _ places: ReportPlaces) throws {
         self.costs = costs
         self.places = places
+        callers = try costs.store.callers()
     }
 
     var json: JSON {
@@ -37,7 +40,7 @@ struct ReportFlame {
                 return .integer(UInt64(strings.count - 1))
             }
             let rows = put(leaves, totals).sorted { $0.key < $1.key }.map { frames, values -> JSON in
-                .array(frames.names.map(number) + values.map { .signed(Int64($0.rounded())) })
+                .array([.array(frames.names.map(number))] + values.map { .signed(Int64($0.rounded())) })
             }
             return .object([
                 ("strings", .array(strings.map { .string($0) })), ("rows", .array(rows)),
@@ -56,7 +59,8 @@ struct ReportFlame {
             let prices = places.prices(strategy)
             for charge in strategy.charges {
                 let path = strategy.paths[charge.path]
-                leaves[frames(charge, path), default: none][index] += Double(charge.times) * prices[charge.path]
+                let cycles = Double(charge.times) * prices[charge.path]
+                for (frames, share) in frames(charge, path) { leaves[frames, default: none][index] += cycles * share }
             }
         }
         var saved = none
@@ -69,38 +73,42 @@ struct ReportFlame {
         return (leaves, saved)
     }
 
-    private func frames(_ charge: ModelCounts.Charge, _ path: Path) -> Frames {
-        let process = charge.process.map { places.processNames[$0] ?? "?" } ?? "(no process)"
+    /// Where a charge is drawn, and which part of it.
+    private func frames(_ charge: ModelCounts.Charge, _ path: Path) -> [(Frames, share: Double)] {
+        let process = charge.process.map { places.processNames[$0] ?? "?" }
         guard charge.site != 0 else {
-            return Frames(names: ["no instruction", process, path.eventClass.name, path.event])
+            return [(Frames(names: ["no instruction", process ?? Self.noProcess, path.eventClass.name, path.event]), 1)]
         }
-        return Frames(names: [
-            places.info(charge.site).phase, process, places.symbol(charge.site), places.label(charge.site),
-        ])
+        let outer = [places.info(charge.site).phase, process ?? Self.noProcess]
+        let inner = [places.symbol(charge.site), places.label(charge.site)]
+        let site = costs.model.siteNumbers[Int(charge.site)]
+        return callers.of(site, process: process).map { (Frames(names: outer + $0 + inner), $1) }
     }
 
-    /// Puts small leaves together, at their symbol, then their process, then their phase.
+    /// Puts small leaves together, at the frame that they have in common.
     private func put(_ leaves: [Frames: [Double]], _ totals: [Double]) -> [Frames: [Double]] {
         var level = leaves
         var result: [Frames: [Double]] = [:]
-        for depth in [3, 2, 1] {
+        func isLarge(_ values: [Double]) -> Bool {
+            values.indices.contains { values[$0] > 0 && values[$0] >= totals[$0] * Self.least }
+        }
+        for depth in (1..<max(2, leaves.keys.map(\.names.count).max() ?? 0)).reversed() {
             var next: [Frames: [Double]] = [:]
             for (frames, values) in level.sorted(by: { $0.key < $1.key }) {
-                if values.indices.contains(where: { values[$0] > 0 && values[$0] >= totals[$0] * Self.least }) {
+                if isLarge(values) {
                     result[frames] = values
                     continue
                 }
-                var names = frames.names
-                for index in depth..<names.count { names[index] = "(other)" }
-                let sum = next[Frames(names: names)] ?? [Double](repeating: 0, count: values.count)
-                next[Frames(names: names)] = zip(sum, values).map { $0 + $1 }
+                let names = frames.names.count > depth ? frames.names.prefix(depth) + ["(other)"] : frames.names[...]
+                add(values, to: Frames(names: Array(names)), &next)
             }
             level = next
         }
-        for (frames, values) in level {
-            let sum = result[frames] ?? [Double](repeating: 0, count: values.count)
-            result[frames] = zip(sum, values).map { $0 + $1 }
-        }
+        for (frames, values) in level.sorted(by: { $0.key < $1.key }) { add(values, to: frames, &result) }
         return result
+    }
+
+    private func add(_ values: [Double], to frames: Frames, _ leaves: inout [Frames: [Double]]) {
+        leaves[frames] = leaves[frames].map { zip($0, values).map { $0 + $1 } } ?? values
     }
 }

@@ -190,3 +190,39 @@ struct MachineTests {
         #expect(mmio == nil)
     }
 }
+
+/// Marks of return addresses that are still on the stack.
+struct CallMarksTests {
+    /// Calls and returns 200 times, so that it is translated; then calls what does not come back, directly and through
+    /// a register. The slots of the calls that returned are used for other data.
+    private static let kernel = image([
+        0xBC, 0x00, 0x80, 0x10, 0x00,  // mov esp, 0x108000
+        0xB9, 0xC8, 0x00, 0x00, 0x00,  // mov ecx, 200
+        0xE8, 0x0B, 0x00, 0x00, 0x00,  // loop: call outer
+        0x49, 0x75, 0xF8,  // dec ecx; jnz loop
+        0xE8, 0x0B, 0x00, 0x00, 0x00,  // call last
+        0xEB, 0xFE, 0x90,
+        0xBA, 0x4B, 0x00, 0x10, 0x00,  // outer: mov edx, inner
+        0xFF, 0xD2, 0xC3,  // call edx; ret
+        0x50, 0x50,  // last: push eax, twice
+        0xBA, 0x4C, 0x00, 0x10, 0x00,  // mov edx, end
+        0xFF, 0xD2,  // call edx
+        0xC3,  // inner: ret
+        0x6A, 0x01,  // end: push 1
+        0x31, 0xC0, 0xE6, 0xF4, 0xEB, 0xFE,  // xor eax, eax; out 0xF4, al
+    ])
+
+    @Test(arguments: Engine.allCases)
+    func theyAreThoseOfCallsWithoutReturn(engine: Engine) throws {
+        let boot = BootSource.multiboot(try MultibootKernel(Self.kernel), modules: [], commandLine: "")
+        var configuration = MachineConfiguration(cpu: try #require(CPUModel.named("x86-64")), boot: boot)
+        configuration.memorySize = 16 << 20
+        configuration.engine = engine
+        let machine = try Machine(configuration)
+        let marks = try #require(CallMarks(machine.memory))
+        machine.processor.keep(marks)
+        #expect(machine.run(until: 100_000) == .ended(.debugExit(0)))
+        let slots: [UInt64] = (1...8).map { 0x10_8000 - 4 * $0 }
+        #expect(slots.filter(marks.isMarked) == [0x10_7FFC, 0x10_7FF0])
+    }
+}

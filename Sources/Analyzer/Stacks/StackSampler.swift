@@ -3,8 +3,8 @@ import Replayer
 import Tracer
 import VMM
 
-/// Samples of the kernel's call stacks at events: at a site's 1st, 2nd, 4th, 8th … event, each of which stands for
-/// those up to the next one. The guest is run again for it, and nothing of it needs to be recorded.
+/// Samples of the kernel's call stacks at events. The guest is run again for them with a shadow of its kernel's stacks,
+/// so that nothing needs to be recorded.
 struct StackSampler {
     /// One sample.
     struct Sample {
@@ -12,56 +12,92 @@ struct StackSampler {
         var count: UInt64
         /// How many events it stands for.
         var weight: UInt64
-        var frames: [StackScanner.Frame] = []
+        /// Where its callers go on, innermost first.
+        var callers: [UInt64] = []
     }
 
-    private static let most = 1 << 18
     private(set) var samples: [Sample] = []
 
-    /// Reads where events are, and then runs the guest from one to the next.
-    init(_ analysis: TraceAnalysis) throws {
+    /// Chooses events of the trace, and with `paging` also those that the guest's page tables give rise to, and runs
+    /// the guest from one to the next. `goesOn` is told which part is done, and says whether to go on; if not, samples
+    /// are missing or have no callers.
+    init(_ analysis: TraceAnalysis, paging: Bool, goesOn: @escaping (Double) -> Bool) throws {
         guard let kernel = analysis.kernel else {
             throw AnalysisError("the guest has no kernel whose symbols are known, so there are no stacks")
         }
-        try choose(analysis)
+        let length = Double(max(analysis.reader.reach.position.count, 1))
+        let choices: Choices
+        if paging, analysis.reader.manifest.detail != .paging {
+            choices = try Self.rerun(analysis) { goesOn(Double($0) / length / 2) }
+        } else {
+            choices = try Self.recorded(analysis)
+        }
+        samples = choices.samples
         let replay = try analysis.makeReplay()
         try replay.begin()
-        let scanner = StackScanner(kernel, analysis.symbols)
+        guard let marks = CallMarks(replay.machine.memory) else {
+            throw AnalysisError("there is no memory for a shadow of the guest's stacks")
+        }
+        replay.machine.processor.keep(marks)
+        let scanner = StackScanner(kernel, analysis.symbols, marks)
         for index in samples.indices {
             let count = samples[index].count
+            guard goesOn(0.5 + Double(count) / length / 2) else { return }
             if case .diverged(let divergence) = try replay.run(to: TracePosition(count: count, nanoseconds: 0)) {
                 throw TraceError.unusable(divergence.sentence)
             }
-            let cpu = replay.machine.processor.cpu.pointee
-            guard cpu.cpl == 0, replay.position.count == count, kernel.image.contains(samples[index].key.address) else {
-                continue
-            }
-            let pages = kernel.moved(to: GuestPages(replay.machine)).pages
-            samples[index].frames = scanner.frames(
-                at: samples[index].key.address, stack: replay.machine.processor.cpu.gpr(Register.rsp), pages)
+            let cpu = replay.machine.processor.cpu
+            guard cpu.pointee.cpl == 0, replay.position.count == count, scanner.isCode(samples[index].key.address)
+            else { continue }
+            samples[index].callers = scanner.callers(
+                stack: cpu.gpr(Register.rsp), kernel.moved(to: GuestPages(replay.machine)).pages)
         }
     }
 
-    private mutating func choose(_ analysis: TraceAnalysis) throws {
+    /// Chooses among the events that the trace holds.
+    private static func recorded(_ analysis: TraceAnalysis) throws -> Choices {
+        let choices = Choices()
         let cursor = try EventCursor(analysis.reader)
-        let payload = EventKind.payload.rawValue
-        var seen: [SiteKey: (events: UInt64, sample: Int)] = [:]
         while true {
             let (records, _) = try cursor.nextBatch()
-            guard !records.isEmpty else { return }
-            for record in records where record.kind != payload {
-                let key = SiteKey(
-                    address: record.address, kind: record.kind, ring: record.ring, size: record.size, phase: .kernel,
-                    subject: 0)
-                let events = (seen[key]?.events ?? 0) + 1
-                if events & (events - 1) == 0, samples.count < Self.most {
-                    seen[key] = (events, samples.count)
-                    samples.append(Sample(key: key, count: record.count, weight: 0))
-                } else {
-                    seen[key]?.events = events
-                }
-                if let sample = seen[key]?.sample { samples[sample].weight += 1 }
+            if records.isEmpty { return choices }
+            choices.receive(records)
+        }
+    }
+
+    /// Chooses among all events of another run of the guest.
+    private static func rerun(_ analysis: TraceAnalysis, goesOn: @escaping (UInt64) -> Bool) throws -> Choices {
+        let choices = Choices()
+        let replay = try analysis.makeReplay()
+        try replay.begin()
+        replay.isInterrupted = { [unowned replay] in !goesOn(replay.position.count) }
+        replay.machine.processor.attach(choices, watching: .paging)
+        if case .diverged(let divergence) = try replay.run() { throw TraceError.unusable(divergence.sentence) }
+        replay.machine.processor.attach(nil)
+        return choices
+    }
+}
+
+/// Takes events and chooses some of each site's.
+private final class Choices: EventSink {
+    private var choices: [SiteKey: SampleChoice] = [:]
+
+    func receive(_ events: UnsafeBufferPointer<EventRecord>) {
+        for record in events where record.kind < EventKind.payload.rawValue {
+            let key = SiteKey(
+                address: record.address, kind: record.kind, ring: record.ring, size: record.size, phase: .kernel,
+                subject: 0)
+            choices[key, default: SampleChoice(seed: record.address)].take(count: record.count)
+        }
+    }
+
+    /// What was chosen, in the order of the run.
+    var samples: [StackSampler.Sample] {
+        let samples = choices.flatMap { key, choice in
+            choice.counts.enumerated().map { index, count in
+                StackSampler.Sample(key: key, count: count, weight: choice.weight(index))
             }
         }
+        return samples.sorted { ($0.count, $0.key.address, $0.key.kind) < ($1.count, $1.key.address, $1.key.kind) }
     }
 }

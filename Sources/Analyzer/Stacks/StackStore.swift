@@ -1,57 +1,82 @@
 import GRDB
 
 extension AnalysisStore {
-    /// The key of `meta` that says that there are stacks.
-    private static let stacksKey = "has_stacks"
+    /// The key of `meta` that says that there are stacks, and of which events.
+    private static let stacksKey = "stacks"
+    private static let ofTrace = "trace"
+    private static let ofAll = "all"
 
-    package var hasStacks: Bool { meta[Self.stacksKey] == "1" }
+    /// Whether a kernel was found whose stacks can be read.
+    package var hasKernel: Bool { meta["kernel"] != nil }
 
-    /// Samples the kernel's stacks and puts them into the store.
-    package func addStacks(_ analysis: TraceAnalysis) throws {
-        let samples = try StackSampler(analysis).samples
+    /// Samples the kernel's stacks and puts them into the store, if they are not there yet: at events of the trace, and
+    /// with `paging` also at those that only models see. `goesOn` is told which part is done, and says whether to go
+    /// on; if not, nothing is put there.
+    package func addStacks(
+        _ analysis: () throws -> TraceAnalysis, paging: Bool, goesOn: @escaping (Double) -> Bool
+    ) throws {
+        let known = meta[Self.stacksKey]
+        guard known != Self.ofAll, paging || known == nil else { return }
+        let analysis = try analysis()
+        var isStopped = false
+        let samples = try StackSampler(analysis, paging: paging) {
+            isStopped = !goesOn($0)
+            return !isStopped
+        }.samples
+        guard !isStopped else { return }
         try change { database in
-            var sites: [SiteKey: Int64] = [:]
-            for row in try Row.fetchAll(database, sql: "SELECT id, address, kind, ring, size FROM site") {
-                let key = SiteKey(
-                    address: UInt64(bitPattern: row["address"]), kind: UInt8(truncatingIfNeeded: row["kind"] as Int),
-                    ring: UInt8(truncatingIfNeeded: row["ring"] as Int),
-                    size: UInt8(truncatingIfNeeded: row["size"] as Int), phase: .kernel, subject: 0)
-                sites[key] = row["id"]
-            }
+            let sites = try Self.sites(database)
             try database.execute(sql: "DELETE FROM stack; DELETE FROM frame")
             let stack = try database.makeStatement(sql: "INSERT INTO stack VALUES (?,?,?,?,?)")
-            let frame = try database.makeStatement(sql: "INSERT INTO frame VALUES (?,?,?,?,?,?)")
+            let frame = try database.makeStatement(sql: "INSERT INTO frame VALUES (?,?,?,?,?)")
             let process = try database.makeStatement(
                 sql: "SELECT process FROM interval WHERE start <= ? ORDER BY start DESC LIMIT 1")
             for (number, sample) in samples.enumerated() {
-                guard let site = sites[sample.key] else { continue }
+                var key = sample.key
+                // Those that only a model has seen have no size.
+                let exact = sites[key]
+                key.size = 0
+                guard let site = exact ?? sites[key] else { continue }
                 let owner = try Int.fetchOne(process, arguments: [sample.count.column]) ?? 0
                 try stack.execute(arguments: [number, site, owner, sample.count.column, sample.weight.column])
-                for (depth, found) in sample.frames.enumerated() {
-                    let symbol = analysis.symbols.index(of: found.address &- 1)
+                for (depth, address) in sample.callers.enumerated() {
+                    let symbol = analysis.symbols.index(of: address &- 1)
                     try frame.execute(arguments: [
-                        number, depth, found.address.column, symbol.map { $0 + 1 },
-                        symbol.map { (found.address &- analysis.symbols.symbols[$0].address).column },
-                        found.isCertain,
+                        number, depth, address.column, symbol.map { $0 + 1 },
+                        symbol.map { (address &- analysis.symbols.symbols[$0].address).column },
                     ])
                 }
             }
-            try database.execute(sql: "INSERT OR REPLACE INTO meta VALUES (?, '1')", arguments: [Self.stacksKey])
+            try database.execute(
+                sql: "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                arguments: [Self.stacksKey, paging ? Self.ofAll : Self.ofTrace])
         }
     }
 
-    /// Folded stacks with the kernel's callers, outermost first: process, callers, symbol, kind, and how many events
-    /// the samples stand for. A caller that is not certain ends with `?`.
+    private static func sites(_ database: Database) throws -> [SiteKey: Int64] {
+        var sites: [SiteKey: Int64] = [:]
+        for row in try Row.fetchAll(database, sql: "SELECT id, address, kind, ring, size FROM site") {
+            let key = SiteKey(
+                address: UInt64(bitPattern: row["address"]), kind: UInt8(truncatingIfNeeded: row["kind"] as Int),
+                ring: UInt8(truncatingIfNeeded: row["ring"] as Int),
+                size: UInt8(truncatingIfNeeded: row["size"] as Int), phase: .kernel, subject: 0)
+            sites[key] = row["id"]
+        }
+        return sites
+    }
+
+    /// Folded stacks with the kernel's callers at the trace's events, outermost first: process, callers, symbol, kind,
+    /// and how many events the samples stand for.
     package func foldedStacks(_ body: (String) throws -> Void) throws {
         let sql = """
             SELECT t.id, p.name, coalesce(y.name, CASE s.phase WHEN 'kernel' THEN printf('0x%x', s.address)
                 ELSE '(' || s.phase || ')' END), k.name, t.weight,
                 (SELECT group_concat(name, ';') FROM (
-                    SELECT coalesce(z.name, printf('0x%x', f.address)) || CASE f.certain WHEN 1 THEN '' ELSE '?' END
-                        AS name
+                    SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
                     FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
             FROM stack t JOIN site s ON s.id = t.site JOIN kind k ON k.id = s.kind JOIN process p ON p.id = t.process
-            LEFT JOIN symbol y ON y.id = s.symbol ORDER BY t.id
+            LEFT JOIN symbol y ON y.id = s.symbol
+            WHERE EXISTS (SELECT 1 FROM summary m WHERE m.site = s.id) ORDER BY t.id
             """
         var sums: [String: Int64] = [:]
         try query(sql) { _, values in
@@ -63,6 +88,27 @@ extension AnalysisStore {
             sums[(frames + [symbol, kind]).joined(separator: ";"), default: 0] += weight
         }
         for (stack, weight) in sums.sorted(by: { $0.key < $1.key }) { try body("\(stack) \(weight)\n") }
+    }
+
+    /// What the samples say of sites in processes of a name: stacks of callers, outermost first, with their parts of 1.
+    package func callers() throws -> CallerShares {
+        let sql = """
+            SELECT t.site, p.name, t.weight,
+                (SELECT group_concat(name, ';') FROM (
+                    SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
+                    FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
+            FROM stack t JOIN process p ON p.id = t.process ORDER BY t.id
+            """
+        var shares = CallerShares()
+        try query(sql) { _, values in
+            guard let values, case .integer(let site) = values[0], case .text(let process) = values[1],
+                case .integer(let weight) = values[2]
+            else { return }
+            var names: [String] = []
+            if case .text(let text) = values[3] { names = text.split(separator: ";").map(String.init) }
+            shares.add(site, process, names, weight)
+        }
+        return shares
     }
 
     /// Semicolons divide frames, the last space the number.

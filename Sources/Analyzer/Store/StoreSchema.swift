@@ -3,7 +3,7 @@ import GRDB
 /// The tables of an analysis store. docs/store.md has the same in words.
 enum StoreSchema {
     /// Raised with each change; a store of another version is made anew.
-    static let version = 1
+    static let version = 2
 
     /// Marks the file as a store, in SQLite's `application_id`: "TRPL".
     static let application = 0x5452_504C
@@ -31,7 +31,7 @@ enum StoreSchema {
         CREATE TABLE stack (id INTEGER PRIMARY KEY, site INTEGER NOT NULL, process INTEGER NOT NULL,
             count INTEGER NOT NULL, weight INTEGER NOT NULL);
         CREATE TABLE frame (stack INTEGER NOT NULL, depth INTEGER NOT NULL, address INTEGER NOT NULL, symbol INTEGER,
-            offset INTEGER, certain INTEGER NOT NULL, PRIMARY KEY (stack, depth)) WITHOUT ROWID;
+            offset INTEGER, PRIMARY KEY (stack, depth)) WITHOUT ROWID;
         CREATE TABLE event_run (number INTEGER PRIMARY KEY, count INTEGER NOT NULL, site INTEGER NOT NULL,
             subject INTEGER NOT NULL, value INTEGER NOT NULL, detail INTEGER NOT NULL, samples INTEGER NOT NULL,
             delta INTEGER NOT NULL);

@@ -176,6 +176,8 @@ struct CPUState {
     uint64_t groupAddress;          // host address of the accesses that translated code probed for together
     uint64_t idleNanoseconds;       // of the clock, for translated code to read the time-stamp counter
     uint64_t kernelIndirectBranches; // and returns at CPL 0 to 2; in translated code only counted for a model
+    uint8_t *_Nullable callMarks;   // of the CallMarks in use, a byte for each four of RAM; NULL without any
+    uint64_t callMarksRAM, callMarksSize; // host address and bytes of the RAM that they are for
 };
 
 /// What translated code addresses relative to the state block: one allocation of CPU_REGION_SIZE bytes.

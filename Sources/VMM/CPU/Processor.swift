@@ -59,6 +59,8 @@ package final class Processor: Archivable {
     private(set) var watchesPaging = false
     /// Whether it also wants what a model of another machine needs.
     private(set) var watchesModel = false
+    /// Marks of the kernel's return addresses, if they are kept.
+    var callMarks: CallMarks?
     /// For each slot of the data TLB, whether its page was accessed since the last flush; kept for `tlbReuse` alone.
     private var reusedSlots = [Bool](repeating: false, count: TLB.smallEntries + TLB.largeEntries)
     /// The running INS or OUTS, or the one that was left between two elements.

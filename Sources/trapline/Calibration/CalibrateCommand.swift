@@ -28,18 +28,13 @@ struct CalibrateCommand: ParsableCommand {
         let file = try OutputFile(path)
         let cpu = HostCPU()
         let clock = TickClock()
-        let measurements = HostMeasurements(progress: Self.showProgress)
-        if Self.isShowingProgress { StandardError.write("\r\u{1B}[K") }
+        let progress = ProgressLine("measuring")
+        let measurements = HostMeasurements { progress.show($0) }
+        progress.clear()
         let host = HostTable(cpu, measurements, clock: clock.megahertz, date: Self.date)
         try file.finish(host.table.json)
         let report = CalibrationReport(cpu: cpu, measurements: measurements, host: host, path: path)
         FileDescriptor.standardOutput.writeAll(Array((json ? report.json.document : report.text).utf8))
-    }
-
-    private static var isShowingProgress: Bool { Terminal.isTerminal(.standardError) }
-
-    private static func showProgress(_ part: Double) {
-        if isShowingProgress { StandardError.write("\rmeasuring \(Int(part * 100))%") }
     }
 
     /// Today, as YYYY-MM-DD.

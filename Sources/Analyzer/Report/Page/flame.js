@@ -26,14 +26,12 @@ function flameTree() {
 function addFlame(root, flame, key) {
   const index = chosenIndex();
   for (const row of flame.rows) {
-    const value = row[4 + index];
+    const value = row[1 + index];
     if (value <= 0) continue;
     let node = root;
     root[key] += value;
-    for (let depth = 0; depth < 4; depth++) {
-      const name = flame.strings[row[depth]];
-      // Frames put together have no depth of their own below.
-      if (depth > 0 && name === "(other)" && node.name === "(other)") break;
+    for (const [depth, number] of row[0].entries()) {
+      const name = flame.strings[number];
       let child = node.children.get(name);
       if (!child) {
         child = { name, value: 0, before: 0, after: 0, children: new Map(), parent: node, depth: depth + 1,
@@ -68,8 +66,8 @@ function flameNote() {
   const index = chosenIndex();
   const saved = data.flame.saved[index];
   let note = `Where the ${cycles(chosen.added.typical)} modelled cycles that ${chosen.name} adds come from: part of ` +
-    "the run, process, symbol, instruction. The width is cycles; what has no instruction, such as a hidden page " +
-    "fault, stands by its process.";
+    "the run, process, callers in the kernel as samples show them, symbol, instruction. The width is cycles; what " +
+    "has no instruction, such as a hidden page fault, stands by its process.";
   if (saved > 0.005 * flame.root.value) {
     note += ` Not drawn: places where it saves ${cycles(saved)} against the bare machine.`;
   }

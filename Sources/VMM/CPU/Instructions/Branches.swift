@@ -33,6 +33,11 @@ extension UnsafeMutablePointer where Pointee == CPUState {
         return jump(to: target)
     }
 
+    /// Marks the slot at the top of the stack as a return address of the kernel, or no longer (`CallMarks`).
+    @inline(__always) fileprivate func markCall(_ isCalled: Bool) {
+        if _slowPath(pointee.callMarks != nil), pointee.cpl != 3 { processor.markCall(isCalled) }
+    }
+
     /// Counts an indirect branch or a return of the kernel, which a binary translator has to look up.
     @inline(__always) fileprivate func countIndirectBranch() {
         if pointee.cpl != 3 { pointee.kernelIndirectBranches &+= 1 }
@@ -52,6 +57,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     let target = cpu.target(op)
     guard cpu.isValidTarget(target, op) else { return nil }
     guard cpu.push(T(truncatingIfNeeded: cpu.rip(after: op)), op) else { return nil }
+    cpu.markCall(true)
     return cpu.branch(to: target, op)
 }
 
@@ -59,6 +65,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     let target = UInt64(truncatingIfNeeded: target)
     guard cpu.isValidTarget(target, op) else { return nil }
     guard cpu.push(T(truncatingIfNeeded: cpu.rip(after: op)), op) else { return nil }
+    cpu.markCall(true)
     cpu.countIndirectBranch()
     return cpu.jump(to: target)
 }
@@ -77,6 +84,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     guard let target = cpu.peek(T.self, op) else { return nil }
     let rip = UInt64(truncatingIfNeeded: target)
     guard cpu.isValidTarget(rip, op) else { return nil }
+    cpu.markCall(false)
     cpu.adjustStack(by: UInt64(MemoryLayout<T>.size) &+ op.pointee.immediate)
     cpu.countIndirectBranch()
     return cpu.jump(to: rip)

@@ -107,7 +107,22 @@ extension Translator {
             hot.move(.first, constant: nextRIP)
             hot.store(memoryOperand, .first)
         }
+        emitCallMark(isCalled: true)
         hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+    }
+
+    /// Marks the stack slot that was probed for as a return address of the kernel, or no longer. RDX is lost.
+    private func emitCallMark(isCalled: Bool) {
+        guard marksCalls, block.pointee.mode & ModeKey.user == 0 else { return }
+        hot.loadAddress(.first, memoryOperand)
+        hot.arithmetic(ArithmeticNumber.sub, .first, .state(StateOffset.callMarksRAM))
+        // A stack in ROM has no marks.
+        hot.arithmetic(ArithmeticNumber.cmp, .first, .state(StateOffset.callMarksSize))
+        let outside = hot.jump(if: Condition.aboveOrEqual)
+        hot.shift(5, .register(.first), by: 2)
+        hot.arithmetic(ArithmeticNumber.add, .first, .state(StateOffset.callMarks))
+        hot.store(.memory(.first, 0), size: 1, constant: isCalled ? 1 : 0)
+        outside.lead(to: hot.place)
     }
 
     /// RAX ← host address of the stack slot below RSP.
@@ -169,6 +184,7 @@ extension Translator {
     func emitReturn() {
         loseHostFlags(live: RFlags.arithmetic)
         probeTop()
+        emitCallMark(isCalled: false)
         hot.load(.rax, size: width, memoryOperand)
         let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
         emitExit(probeJumpCache(), dropping: bytes)

@@ -66,6 +66,7 @@ enum StateOffset {
     static let rip = of(\.rip)
     static let fetchEntries = of(\.fetchEntries)
     static let kernelIndirectBranches = of(\.kernelIndirectBranches)
+    static let callMarks = of(\.callMarks), callMarksRAM = of(\.callMarksRAM), callMarksSize = of(\.callMarksSize)
     static let idleNanoseconds = of(\.idleNanoseconds)
     static let blockArena = of(\.blockArena)
     static let flagTable = at(CPU_REGION_FLAGS), jumpCache = at(CPU_REGION_JUMP_CACHE)

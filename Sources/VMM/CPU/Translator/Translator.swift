@@ -27,6 +27,8 @@ final class Translator {
     var countsNanoseconds = false
     /// Code counts the kernel's indirect branches; set it only with `isStale`.
     var countsBranches = false
+    /// Code marks the kernel's return addresses (`CallMarks`); set it only with `isStale`.
+    var marksCalls = false
     /// Blocks translated so far, for statistics.
     private(set) var translated: UInt64 = 0
     /// How often all code was forgotten: numbers of exits are good within one generation.
