@@ -58,6 +58,19 @@ package final class DeviceAccess {
             (self.localActs, self.localOthers) = (localActs, localOthers)
         }
 
+        /// Device models in the wedge, which tell what really raises interrupts of a change by `lineChange`.
+        static func inWedge(_ strategy: Strategy, lineChange: PathID) -> Platform {
+            let model: Charges = [.wedgeCall: 1, .wedgeDevice: 1]
+            return Platform(
+                ports: strategy.path(
+                    "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
+                    model - NativeCosts.charges(.portIn)),
+                local: strategy.path(
+                    "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
+                    model - NativeCosts.localAPIC),
+                lineChange: lineChange)
+        }
+
         /// Each access takes one of them.
         fileprivate var paths: [PathID] {
             [acts, others, localActs, localOthers, delay].compactMap { $0 }.reduce(into: []) { paths, path in

@@ -58,20 +58,11 @@ final class L4InPlace: L4System {
         exchange = path(
             "interrupt while the guest runs", .interrupt, "the wedge's thread exchanges its registers",
             [.exchangeRegisters: 1], .hypercall)
-        let (model, message): (Charges, Charges) = (call + [.wedgeDevice: 1], [.ipcOtherSpace: 2])
+        let message: Charges = [.ipcOtherSpace: 2]
+        let lineChange = path(
+            "a line or a timer changes", .interruptController, "message to the interrupt source", message, .ipc(2))
         devices = DeviceAccess(
-            self,
-            DeviceAccess.Platform(
-                ports: path(
-                    "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
-                    model - NativeCosts.charges(.portIn)),
-                local: path(
-                    "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
-                    model - NativeCosts.localAPIC),
-                lineChange: path(
-                    "a line or a timer changes", .interruptController, "message to the interrupt source", message,
-                    .ipc(2))),
-            entry: message, entryTally: .ipc(2), notification: message, notificationTally: .ipc(2))
+            self, .inWedge(self, lineChange: lineChange), entry: message, entryTally: .ipc(2), notification: message, notificationTally: .ipc(2))
     }
 
     override func observe(_ event: ModelEvent) {

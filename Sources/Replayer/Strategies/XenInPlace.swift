@@ -72,20 +72,10 @@ final class XenInPlace: XenSystem {
         let hypercall = Self.call + Self.wedge
         addressSpaceSwitch(
             "call, the batch is sent, hypercall", hypercall + [.multicallEntry: 1, .writeCR3: 1], .hypercall)
-        let model: Charges = [.wedgeCall: 1, .wedgeDevice: 1]
         let event: Charges = [.hypercall: 1, .eventChannel: 1]
+        let lineChange = path("a line or a timer changes", .interruptController, "hypercall", event, .hypercall)
         devices = DeviceAccess(
-            self,
-            DeviceAccess.Platform(
-                ports: path(
-                    "IN, OUT of interrupt controller, timer", .interruptController, "device model in the wedge",
-                    model - NativeCosts.charges(.portIn)),
-                local: path(
-                    "local APIC, I/O APIC", .interruptController, "annotated: device model in the wedge",
-                    model - NativeCosts.localAPIC),
-                lineChange: path(
-                    "a line or a timer changes", .interruptController, "hypercall", event, .hypercall)),
-            entry: [.trapRoundTrip: 1, .decode: 1], entryTally: .worldSwitch, notification: event,
+            self, .inWedge(self, lineChange: lineChange), entry: [.trapRoundTrip: 1, .decode: 1], entryTally: .worldSwitch, notification: event,
             notificationTally: .hypercall)
     }
 
