@@ -62,7 +62,8 @@ final class L4InPlace: L4System {
         let lineChange = path(
             "a line or a timer changes", .interruptController, "message to the interrupt source", message, .ipc(2))
         devices = DeviceAccess(
-            self, .inWedge(self, lineChange: lineChange), entry: message, entryTally: .ipc(2), notification: message, notificationTally: .ipc(2))
+            self, .inWedge(self, lineChange: lineChange), entry: message, entryTally: .ipc(2),
+            notification: message, notificationTally: .ipc(2))
     }
 
     override func observe(_ event: ModelEvent) {
