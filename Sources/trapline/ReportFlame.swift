@@ -77,7 +77,9 @@ struct ReportFlame {
     private func frames(_ charge: ModelCounts.Charge, _ path: Path) -> [(Frames, share: Double)] {
         let process = charge.process.map { places.processNames[$0] ?? "?" }
         guard charge.site != 0 else {
-            return [(Frames(names: ["no instruction", process ?? Self.noProcess, path.eventClass.name, path.event]), 1)]
+            return [
+                (Frames(names: ["no instruction", process ?? Self.noProcess, path.eventClass.name, path.event]), 1)
+            ]
         }
         let outer = [places.info(charge.site).phase, process ?? Self.noProcess]
         let inner = [places.symbol(charge.site), places.label(charge.site)]

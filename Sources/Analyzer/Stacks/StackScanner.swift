@@ -44,7 +44,8 @@ struct StackScanner {
     func isCode(_ address: UInt64) -> Bool { code.contains(address) || symbols.lookup(address) != nil }
 
     private func word(_ physical: UInt64, _ pages: GuestPages) -> UInt64? {
-        wordSize == 8 ? pages.physical(physical, as: UInt64.self)
+        wordSize == 8
+            ? pages.physical(physical, as: UInt64.self)
             : pages.physical(physical, as: UInt32.self).map { UInt64($0) }
     }
 

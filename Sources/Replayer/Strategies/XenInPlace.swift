@@ -75,7 +75,8 @@ final class XenInPlace: XenSystem {
         let event: Charges = [.hypercall: 1, .eventChannel: 1]
         let lineChange = path("a line or a timer changes", .interruptController, "hypercall", event, .hypercall)
         devices = DeviceAccess(
-            self, .inWedge(self, lineChange: lineChange), entry: [.trapRoundTrip: 1, .decode: 1], entryTally: .worldSwitch, notification: event,
+            self, .inWedge(self, lineChange: lineChange), entry: [.trapRoundTrip: 1, .decode: 1],
+            entryTally: .worldSwitch, notification: event,
             notificationTally: .hypercall)
     }
 
