@@ -100,6 +100,23 @@ struct AnalyzeCommandTests {
         #expect(try String(contentsOfFile: junit, encoding: .utf8).contains("failures=\"1\""))
     }
 
+    /// Stores that were not used for longest go when they are more than 2 GB together; the new one stays.
+    @Test func theCacheOfStoresIsKeptSmall() throws {
+        let cache = folder.path + "/trapline"
+        let setUp = """
+            mkdir \(cache) && cd \(cache) && truncate -s 1G old.sqlite new.sqlite && truncate -s 3G older.sqlite.17 \
+            && touch -d 2001-01-01 older.sqlite.17 && touch -d 2002-01-01 old.sqlite && touch -d 2003-01-01 new.sqlite \
+            && echo keep >notes
+            """
+        #expect(try CommandRun(shell: setUp).code == 0)
+        let command = "XDG_CACHE_HOME=\(folder.path) \(CommandRun.executable.path) sql \(trace) 'SELECT 1'"
+        for _ in 0..<2 {
+            #expect(try CommandRun(shell: command).code == 0)
+            let left = try FileManager.default.contentsOfDirectory(atPath: cache)
+            #expect(left.count == 3 && left.contains("new.sqlite") && left.contains("notes"), "\(left)")
+        }
+    }
+
     @Test func storesAreAsked() throws {
         let json = try run(["sql", trace, "SELECT count(*) AS n FROM site", "--json"])
         #expect(json.code == 0, "\(json.errors)")

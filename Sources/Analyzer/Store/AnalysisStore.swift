@@ -43,30 +43,26 @@ package final class AnalysisStore {
         return nil
     }
 
-    /// Where stores are kept that nobody named.
-    package static func cacheFolder() throws(AnalysisError) -> String {
-        func variable(_ name: String) -> String? {
-            getenv(name).map { String(cString: $0) }.flatMap { $0.hasPrefix("/") ? $0 : nil }
-        }
-        guard let base = variable("XDG_CACHE_HOME") ?? variable("HOME").map({ $0 + "/.cache" }) else {
-            throw AnalysisError("neither XDG_CACHE_HOME nor HOME is set; --db says where the store goes")
-        }
-        for folder in [base, base + "/trapline"] where mkdir(folder, 0o777) != 0 && errno != EEXIST {
-            throw AnalysisError("cannot make the folder \(folder): \(String(cString: strerror(errno)))")
-        }
-        return base + "/trapline"
-    }
-
     /// Opens the store of a trace, and makes it if it is not there.
     /// - Parameter named: a file that is to be the store, which is never replaced; nil for one in the cache, which is.
     package static func open(
         _ identity: StoreIdentity, named: String?, withEvents: Bool, analysis: () throws -> TraceAnalysis
     ) throws -> AnalysisStore {
-        let path = try named ?? cacheFolder() + "/" + identity.fileName
+        var cache: StoreCache?
+        let path: String
+        if let named {
+            path = named
+        } else {
+            let made = try StoreCache()
+            (cache, path) = (made, made.path(of: identity))
+        }
         if access(path, F_OK) == 0 {
             do {
                 let store = try AnalysisStore(path)
-                guard let objection = store.objection(identity, withEvents: withEvents) else { return store }
+                guard let objection = store.objection(identity, withEvents: withEvents) else {
+                    cache?.use(path)
+                    return store
+                }
                 if named != nil { throw AnalysisError("\(path) \(objection)") }
             } catch let error where named != nil {
                 if error is AnalysisError { throw error }
@@ -76,6 +72,7 @@ package final class AnalysisStore {
             }
         }
         try build(path, identity, withEvents: withEvents, analysis())
+        cache?.trim(keeping: path)
         return try AnalysisStore(path)
     }
 
