@@ -11,8 +11,8 @@ package enum Exclusions {
         package static let timing = Reason(text: "its value is the host's time, model or topology")
         package static let newer = Reason(
             text:
-                "after F3, where the host may run TZCNT, LZCNT or RDSSP; BSF and BSR are compared in 64-bit code, where the "
-                + "host gets them without it")
+                "after F3, where the host may run TZCNT, LZCNT or RDSSP; BSF and BSR are compared in 64-bit code, "
+                + "where the host gets them without it")
         package static let condition = Reason(
             text: "after F2 or F3, which is reserved there (APM volume 3, 1.2.6), and turns the condition on AMD's "
                 + "processors")

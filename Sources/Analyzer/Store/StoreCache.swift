@@ -31,7 +31,9 @@ struct StoreCache {
         var files: [(path: String, size: Int64, used: timespec)] = []
         guard let directory = opendir(folder) else { return }
         while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
             var status = stat()
             guard name.contains(".sqlite"), stat(folder + "/" + name, &status) == 0 else { continue }
             files.append((folder + "/" + name, Int64(status.st_size), status.st_mtim))

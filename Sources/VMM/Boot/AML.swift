@@ -129,7 +129,8 @@ enum AML {
 
     /// The kinds of address space that a bridge forwards.
     enum Space {
-        case bus, io, memory(cacheable: Bool)
+        case bus, io
+        case memory(cacheable: Bool)
 
         /// Resource type, general flags (both ends fixed, positive decode), type-specific flags.
         fileprivate var bytes: Bytes {

@@ -118,8 +118,8 @@ extension CPUModel {
     /// The model of a name, with or without a local APIC; nil if there is none of that name.
     package static func named(_ name: String, apic: Bool = true) -> CPUModel? {
         switch name {
-        case "x86-64": x86_64(apic: apic)
-        case "x86-64-intel": x86_64Intel(apic: apic)
+        case "x86-64": amd64(apic: apic)
+        case "x86-64-intel": intel64(apic: apic)
         case "pentium4": pentium4(apic: apic)
         default: nil
         }
@@ -130,7 +130,7 @@ extension CPUModel {
         | CR4.osxmmexcpt
 
     /// A 64-bit processor with AMD's identity, as QEMU's default one. AMD's need no page-table isolation.
-    package static func x86_64(apic: Bool = true) -> CPUModel {
+    package static func amd64(apic: Bool = true) -> CPUModel {
         let signature: UInt32 = 0x0006_0fb1  // family 15, model 107, stepping 1
         return CPUModel(
             name: "x86-64", vendor: .amd, signature: signature, apic: apic, longMode: true, rdtscp: true,
@@ -140,7 +140,7 @@ extension CPUModel {
     }
 
     /// The same with Intel's identity and behaviour.
-    package static func x86_64Intel(apic: Bool = true) -> CPUModel {
+    package static func intel64(apic: Bool = true) -> CPUModel {
         let signature: UInt32 = 0x0000_06fb  // family 6, model 15, stepping 11
         return CPUModel(
             name: "x86-64-intel", vendor: .intel, signature: signature, apic: apic, longMode: true, rdtscp: true,

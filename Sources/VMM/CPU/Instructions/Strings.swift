@@ -45,7 +45,7 @@ extension UnsafeMutablePointer where Pointee == CPUState {
     /// Repeats `iteration` as the REP prefix says. It returns nil after a fault, false to stop (REPE, REPNE), true to
     /// go on.
     @inline(__always) fileprivate func repeated(
-        _ op: OperationPointer, bulk: (UInt64) -> UInt64 = { _ in 0 }, _ iteration: () -> Bool?
+        _ op: OperationPointer, bulk: (UInt64) -> UInt64 = { _ in 0 }, iteration: () -> Bool?
     ) -> Next {
         let repeats = OperationFlags.rep | OperationFlags.repne
         guard op.pointee.flags & repeats != 0 else {
@@ -108,16 +108,18 @@ extension UnsafeMutablePointer where Pointee == CPUState {
 
 @inline(__always) private func moveString<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = MemoryLayout<T>.size
-    return cpu.repeated(op, bulk: { moveBulk(cpu, op, size, $0) }) {
-        guard let source = cpu.sourceAddress(op, size), let value = cpu.read(T.self, linear: source, op),
-            let destination = cpu.destinationAddress(op, size, write: true),
-            cpu.write(value, linear: destination, op)
-        else { return nil }
-        let step = cpu.step(size)
-        cpu.advance(Register.rsi, op, by: step)
-        cpu.advance(Register.rdi, op, by: step)
-        return true
-    }
+    return cpu.repeated(
+        op, bulk: { moveBulk(cpu, op, size, $0) },
+        iteration: {
+            guard let source = cpu.sourceAddress(op, size), let value = cpu.read(T.self, linear: source, op),
+                let destination = cpu.destinationAddress(op, size, write: true),
+                cpu.write(value, linear: destination, op)
+            else { return nil }
+            let step = cpu.step(size)
+            cpu.advance(Register.rsi, op, by: step)
+            cpu.advance(Register.rdi, op, by: step)
+            return true
+        })
 }
 
 /// Copies up to `limit` elements at once where both pages are at hand and the copy does not feed on itself.
@@ -138,13 +140,15 @@ private func moveBulk(_ cpu: CPU, _ op: OperationPointer, _ size: Int, _ limit: 
 
 @inline(__always) private func storeString<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type) -> Next {
     let size = MemoryLayout<T>.size
-    return cpu.repeated(op, bulk: { storeBulk(cpu, op, T.self, $0) }) {
-        guard let destination = cpu.destinationAddress(op, size, write: true),
-            cpu.write(cpu.gpr(Register.rax, as: T.self), linear: destination, op)
-        else { return nil }
-        cpu.advance(Register.rdi, op, by: cpu.step(size))
-        return true
-    }
+    return cpu.repeated(
+        op, bulk: { storeBulk(cpu, op, T.self, $0) },
+        iteration: {
+            guard let destination = cpu.destinationAddress(op, size, write: true),
+                cpu.write(cpu.gpr(Register.rax, as: T.self), linear: destination, op)
+            else { return nil }
+            cpu.advance(Register.rdi, op, by: cpu.step(size))
+            return true
+        })
 }
 
 @inline(__always) private func storeBulk<T: Word>(_ cpu: CPU, _ op: OperationPointer, _: T.Type, _ limit: UInt64)

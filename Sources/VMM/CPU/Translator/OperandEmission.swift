@@ -118,8 +118,8 @@ extension Translator {
         hot.arithmetic(ArithmeticNumber.add, .address, .indexed(.state, .first, scale: 0, table + Int32(page)))
     }
 
-    /// Compares the linear address in RAX with a tag of its entry, whose index is left in RDX. RAX becomes the offset in
-    /// the page.
+    /// Compares the linear address in RAX with a tag of its entry, whose index is left in RDX. RAX becomes the offset
+    /// in the page.
     /// - Returns: the jump that is taken if the page is another, or the offset above `room`.
     func compareTag(_ e: inout Emitter, tag: Int32, room: Int32) -> JumpSite {
         e.move(.first, .address, size: 4)
