@@ -90,9 +90,9 @@ struct AnalyzeCommand: ParsableCommand {
         if let strategy { return try showStrategy(strategy) }
         let store = try options.request.store()
         if let summary {
-            let file = try OutputFile(summary)
-            try file.finish(SummaryFile.json(TraceSummary(store)).document)
-            return
+            return try OutputFile.writing(summary) {
+                try OutputFile(summary).finish(SummaryFile.json(TraceSummary(store)).document)
+            }
         }
         if !between.isEmpty { try restrict(store) }
         if let site { return try showSite(store, site.address) }

@@ -43,7 +43,9 @@ struct ExportCommand: ParsableCommand {
         if table == .events { options.events = true }
     }
 
-    func run() throws {
+    func run() throws { try OutputFile.writing(output, write) }
+
+    private func write() throws {
         if format == .sqlite { return try exportStore() }
         let file = try BufferedOutput(output)
         let store = try options.request.store()

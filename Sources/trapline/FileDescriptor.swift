@@ -82,6 +82,17 @@ struct OutputFile {
         descriptor = try FileDescriptor.writing(path)
     }
 
+    /// Runs `body`, which writes the file at `path`. If it fails, nothing is left where nothing was.
+    static func writing<T>(_ path: String?, _ body: () throws -> T) rethrows -> T {
+        let isNew = path.map { access($0, F_OK) != 0 } ?? false
+        do {
+            return try body()
+        } catch {
+            if isNew, let path { _ = unlink(path) }
+            throw error
+        }
+    }
+
     /// Empties the file. That fails on pipes and devices, where there is nothing to truncate.
     func truncate() { ftruncate(descriptor.number, 0) }
 

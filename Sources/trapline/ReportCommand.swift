@@ -36,15 +36,7 @@ struct ReportCommand: ParsableCommand {
     }
 
     func run() throws {
-        let isNew = access(path, F_OK) != 0
-        let file = try OutputFile(path)
-        do {
-            try write(to: file)
-        } catch {
-            // Nothing is left where nothing was.
-            if isNew { _ = unlink(path) }
-            throw error
-        }
+        try OutputFile.writing(path) { try write(to: OutputFile(path)) }
         StandardError.say("\(path): the report; modelled with the costs of \(model.costs)")
     }
 

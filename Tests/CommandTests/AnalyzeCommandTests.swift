@@ -100,6 +100,19 @@ struct AnalyzeCommandTests {
         #expect(try String(contentsOfFile: junit, encoding: .utf8).contains("failures=\"1\""))
     }
 
+    /// What fails after its file was opened leaves none behind.
+    @Test(arguments: ["export T --format folded --stacks -o", "export T --format csv --symbols /nonexistent -o"])
+    func nothingIsLeftOfAFailure(command: String) throws {
+        let path = folder.path + "/out"
+        let arguments = command.split(separator: " ").map { $0 == "T" ? trace : String($0) } + [path]
+        let failed = try run(arguments)
+        #expect(failed.code != 0)
+        #expect(!FileManager.default.fileExists(atPath: path))
+        try Data("old".utf8).write(to: URL(fileURLWithPath: path))
+        #expect(try run(arguments).code != 0)
+        #expect(FileManager.default.fileExists(atPath: path))
+    }
+
     /// Stores that were not used for longest go when they are more than 2 GB together; the new one stays.
     @Test func theCacheOfStoresIsKeptSmall() throws {
         let cache = folder.path + "/trapline"
