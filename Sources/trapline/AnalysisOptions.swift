@@ -79,6 +79,19 @@ struct AnalysisRequest {
         }
     }
 
+    /// The counts between two positions of the trace, at least one; nil without positions.
+    func counts(of part: [PositionArgument]) throws(CommandError) -> Range<UInt64>? {
+        guard let from = part.first, let to = part.last else { return nil }
+        let reader = try OpenTrace.reader(trace)
+        return try OpenTrace.describing(trace) { () throws(TraceError) in
+            let (first, last) = (try from.count(in: reader), try to.count(in: reader))
+            guard first <= last else {
+                throw .unusable("--between ends at count \(last), which is before its beginning, count \(first)")
+            }
+            return first..<max(last, first + 1)
+        }
+    }
+
     /// Builds replays of the trace that do not verify.
     func replayMaker() throws -> () throws(TraceError) -> Replay { try replayMaker(OpenTrace.reader(trace)) }
 

@@ -67,8 +67,8 @@ struct AnalyzeCommand: ParsableCommand {
         guard top >= 0 else { throw ValidationError("--top is \(top), expected 0 or more") }
         if disassemble, by != .site { throw ValidationError("--disassemble goes with --by site") }
         if strategy != nil || whatIf != nil {
-            guard between.isEmpty, summary == nil, site == nil else {
-                throw ValidationError("--strategy and --what-if go without --between, --summary and --site")
+            guard summary == nil, site == nil else {
+                throw ValidationError("--strategy and --what-if go without --summary and --site")
             }
             if strategy != nil, by == .pid {
                 throw ValidationError("--strategy tells processes apart by name: --by process")
@@ -84,7 +84,7 @@ struct AnalyzeCommand: ParsableCommand {
     func run() throws {
         if let strategy { _ = try ModelOptions.strategies([strategy]) }
         if let whatIf {
-            let costs = try CostAnalysis(options.request, model)
+            let costs = try CostAnalysis(options.request, model, part: between)
             return try WhatIfReport(costs, whatIf, strategy: strategy).write(json: json)
         }
         if let strategy { return try showStrategy(strategy) }
@@ -94,7 +94,7 @@ struct AnalyzeCommand: ParsableCommand {
                 try OutputFile(summary).finish(SummaryFile.json(TraceSummary(store)).document)
             }
         }
-        if !between.isEmpty { try restrict(store) }
+        try restrict(store)
         if let site { return try showSite(store, site.address) }
         let spots = try HotSpots(store, by: by, filter, top: top == 0 ? nil : top)
         let output = try BufferedOutput()
@@ -108,7 +108,7 @@ struct AnalyzeCommand: ParsableCommand {
     }
 
     private func showStrategy(_ name: String) throws {
-        let costs = try CostAnalysis(options.request, model)
+        let costs = try CostAnalysis(options.request, model, part: between)
         if let reason = costs.result[name]?.notApplicable { throw CommandError.badCombination("\(name): \(reason)") }
         let spots = try StrategyHotSpots(
             costs.store, costs.model, key: costs.key, strategy: name, by: by, filter, top: top == 0 ? nil : top)
@@ -127,17 +127,11 @@ struct AnalyzeCommand: ParsableCommand {
         return try surroundings(costs.store, address, at: site.first)
     }
 
+    /// Makes the store mean what is between the positions, if there are any.
     private func restrict(_ store: AnalysisStore) throws {
-        let reader = try OpenTrace.reader(options.trace)
-        let (first, last) = try OpenTrace.describing(options.trace) { () throws(TraceError) in
-            let (first, last) = (try between[0].count(in: reader), try between[1].count(in: reader))
-            guard first <= last else {
-                throw .unusable("--between ends at count \(last), which is before its beginning, count \(first)")
-            }
-            return (first, last)
-        }
+        guard let counts = try options.request.counts(of: between) else { return }
         do {
-            try store.restrict(to: first..<max(last, first + 1), of: reader)
+            try store.restrict(to: counts, of: OpenTrace.reader(options.trace))
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)
         }

@@ -6,7 +6,7 @@ import Tracer
 import VMM
 
 /// A trace's store together with what strategies did, priced by one cost table. The guest is run again for it the first
-/// time only.
+/// time only, for each part that is asked for.
 struct CostAnalysis {
     let store: AnalysisStore
     let model: StoredModel
@@ -14,17 +14,19 @@ struct CostAnalysis {
     /// What the store keeps these prices under.
     let key: String
 
-    init(_ request: AnalysisRequest, _ options: ModelOptions) throws {
+    /// - Parameter part: two positions between which alone the models run, or none for all of the trace.
+    init(_ request: AnalysisRequest, _ options: ModelOptions, part: [PositionArgument] = []) throws {
         guard !options.audit, options.mutation == nil else {
             throw CommandError.badCombination("--audit goes with compare and replay")
         }
         let costs = try CostTables.table(options.costs)
-        let key = ModelKey(options: try options.key(), build: Self.build)
+        let bounds = try request.counts(of: part)
+        let key = ModelKey(options: try options.key(part: bounds), build: Self.build)
         store = try request.store()
         if let known = try store.model(key) {
             model = known
         } else {
-            model = try Self.run(request, options, store, key)
+            model = try Self.run(request, options, store, key, part)
         }
         result = ModelResult(model.counts, costs, includesWaits: options.includeWaits)
         self.key = AnalysisStore.priceKey(costs, includesWaits: options.includeWaits)
@@ -32,11 +34,12 @@ struct CostAnalysis {
     }
 
     private static func run(
-        _ request: AnalysisRequest, _ options: ModelOptions, _ store: AnalysisStore, _ key: ModelKey
+        _ request: AnalysisRequest, _ options: ModelOptions, _ store: AnalysisStore, _ key: ModelKey,
+        _ part: [PositionArgument]
     ) throws -> StoredModel {
         let session = ModelSession(
             reader: try OpenTrace.reader(request.trace), path: request.trace, model: options,
-            strategies: StrategyCatalog.all, engine: nil, images: request.imageArguments, from: nil, to: nil,
+            strategies: StrategyCatalog.all, engine: nil, images: request.imageArguments, from: part.first, to: part.last,
             divisions: try store.divisions())
         let outcome = try session.run()
         switch outcome.end {

@@ -1,3 +1,5 @@
+import Replayer
+
 /// A JSON value that keeps the order of its members.
 indirect enum JSON {
     case string(String)
@@ -12,13 +14,13 @@ indirect enum JSON {
     /// The text, with each member of the outermost object on a line of its own.
     var document: String {
         guard case .object(let members) = self else { return text + "\n" }
-        return "{\n" + members.map { "  \(Self.quote($0)): \($1.text)" }.joined(separator: ",\n") + "\n}\n"
+        return "{\n" + members.map { "  \(JSONText.quote($0)): \($1.text)" }.joined(separator: ",\n") + "\n}\n"
     }
 
     /// The text on one line.
     var text: String {
         switch self {
-        case .string(let string): Self.quote(string)
+        case .string(let string): JSONText.quote(string)
         case .integer(let integer): "\(integer)"
         case .signed(let integer): "\(integer)"
         case .number(let number): number.isFinite ? "\((number * 1000).rounded() / 1000)" : "null"
@@ -26,22 +28,7 @@ indirect enum JSON {
         case .null: "null"
         case .array(let values): "[" + values.map(\.text).joined(separator: ", ") + "]"
         case .object(let members):
-            "{" + members.map { "\(Self.quote($0)): \($1.text)" }.joined(separator: ", ") + "}"
+            "{" + members.map { "\(JSONText.quote($0)): \($1.text)" }.joined(separator: ", ") + "}"
         }
-    }
-
-    private static func quote(_ string: String) -> String {
-        var quoted = "\""
-        for scalar in string.unicodeScalars {
-            switch scalar {
-            case "\"": quoted += "\\\""
-            case "\\": quoted += "\\\\"
-            case _ where scalar.value < 0x20:
-                let digits = String(scalar.value, radix: 16)
-                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: quoted.unicodeScalars.append(scalar)
-            }
-        }
-        return quoted + "\""
     }
 }

@@ -33,10 +33,11 @@ struct ModelOptions: ParsableArguments {
     }
 
     /// What of the options a run of the strategies depends on.
-    func key() throws(CommandError) -> String {
+    func key(part: Range<UInt64>?) throws(CommandError) -> String {
         _ = try policy()
         let flags = ["extended": extended, "trap-timestamp": trapTimestamp].filter(\.value).keys
-        return (flags + devices.map { "devices=\($0)" } + (mutation.map { ["mutation=\($0)"] } ?? [])).sorted()
+        let bounds = part.map { ["part=\($0.lowerBound)-\($0.upperBound)"] } ?? []
+        return (bounds + flags + devices.map { "devices=\($0)" } + (mutation.map { ["mutation=\($0)"] } ?? [])).sorted()
             .joined(separator: " ")
     }
 

@@ -44,6 +44,23 @@ struct AnalyzeCommandTests {
         #expect(object?["modelled"] as? Bool == true)
     }
 
+    /// What exits for itself alone costs the same in parts as in the whole.
+    @Test func aStrategyOfAPart() throws {
+        func cycles(_ part: [String]) throws -> Double {
+            let filter = ["--filter", "kind=portIn,portOut,cpuid", "--top", "0", "--json"]
+            let run = try run(["analyze", trace, "--strategy", "vtx-ept"] + filter + part)
+            #expect(run.code == 0, "\(run.errors)")
+            let object = try JSONSerialization.jsonObject(with: Data(run.output.utf8)) as? [String: Any]
+            let rows = try #require(object?["rows"] as? [[String: Any]])
+            return rows.compactMap { ($0["cycles"] as? [String: Double])?["typical"] }.reduce(0, +)
+        }
+        let whole = try cycles([])
+        let halves = try [["0%", "50%"], ["50%", "100%"]].map { try cycles(["--between"] + $0) }
+        #expect(whole > 0 && halves.allSatisfy { $0 > 0 })
+        #expect(abs(halves[0] + halves[1] - whole) < 1, "\(halves) \(whole)")
+        #expect(try cycles(["--between", "50%", "50%"]) == 0)
+    }
+
     @Test func whatPatchingSavesIsACurve() throws {
         let json = try run(["analyze", trace, "--what-if", "patch-top=5", "--strategy", "vtx-ept", "--json"])
         #expect(json.code == 0, "\(json.errors)")
@@ -162,7 +179,7 @@ struct AnalyzeCommandTests {
         (["analyze", "T", "--what-if", "patch-top=none"], "expected a number of sites"),
         (["analyze", "T", "--what-if", "patch=0x1"], "at 0x1 there is no instruction"),
         (["analyze", "T", "--what-if", "magic"], "expected patch-top=N or patch=ADDRESS"),
-        (["analyze", "T", "--strategy", "pvm", "--between", "1%", "2%"], "go without --between"),
+        (["analyze", "T", "--strategy", "vtx-ept", "--between", "2%", "1%"], "before its beginning"),
         (["analyze", "T", "--strategy", "pvm", "--audit"], "--audit goes with compare and replay"),
         (["report", "T", "-o", "/nonexistent/r.html"], "cannot write /nonexistent/r.html"),
         (["report", "/nonexistent/t.tline", "-o", "/dev/null"], "cannot read /nonexistent/t.tline"),
