@@ -39,7 +39,8 @@ struct CostAnalysis {
     ) throws -> StoredModel {
         let session = ModelSession(
             reader: try OpenTrace.reader(request.trace), path: request.trace, model: options,
-            strategies: StrategyCatalog.all, engine: nil, images: request.imageArguments, from: part.first, to: part.last,
+            strategies: StrategyCatalog.all, engine: nil, images: request.imageArguments, from: part.first,
+            to: part.last,
             divisions: try store.divisions())
         let outcome = try session.run()
         switch outcome.end {
