@@ -33,7 +33,7 @@ struct Case {
     var setting: Setting
     /// The code pages may be written in the program's windows.
     var codeIsWritable = false
-    /// A sink is attached, and what it gets is compared too.
+    /// A sink is attached and calls are marked; what comes of it is compared too.
     var watchesEvents = false
     /// All floating-point exceptions are masked at the start, and none is pending.
     var masksExceptions = false

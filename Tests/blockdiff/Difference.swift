@@ -29,7 +29,7 @@ struct Comparer {
         let isEqual =
             interpreter.state == translator.state && interpreter.clock.count == translator.clock.count
             && interpreter.timer == translator.timer && interpreter.digest == translator.digest
-            && interpreter.memoryEquals(translator, all: all) && eventsAreEqual
+            && interpreter.memoryEquals(translator, all: all) && eventsAreEqual && firstMark == nil
         return isEqual ? nil : differences(count)
     }
 
@@ -72,6 +72,12 @@ struct Comparer {
         return mine.equals(others)
     }
 
+    /// The first address at which one engine has marked a return address and the other has not.
+    private var firstMark: UInt64? {
+        guard let mine = interpreter.marks, let others = translator.marks else { return nil }
+        return mine.firstDifference(others, below: Physical.end)
+    }
+
     private func differences(_ count: UInt64) -> [String] {
         func place(_ world: World) -> String {
             "\(world.state) at count \(world.clock.count), rip \(hex(world.processor.cpu.pointee.rip))"
@@ -85,6 +91,7 @@ struct Comparer {
         {
             lines.append(difference)
         }
+        if let firstMark { lines.append("the mark of a return address at \(hex(firstMark))") }
         let differing = (0..<Physical.memory).lazy.filter { self.interpreter.byte($0) != self.translator.byte($0) }
         for address in differing.prefix(16) {
             lines.append(

@@ -92,6 +92,8 @@ final class World {
     private var a20 = true
     /// What receives the events of a case that watches them.
     private(set) var recorder: EventRecorder?
+    /// What marks the return addresses of such a case.
+    private(set) var marks: CallMarks?
 
     /// How a run goes on.
     enum State: Equatable { case running, ended, halted, shutdown, unsupported, stuck }
@@ -150,6 +152,10 @@ final class World {
         processor.modeChanged()
         recorder = test.watchesEvents ? EventRecorder() : nil
         if recorder != nil { processor.attach(recorder) }
+        if recorder != nil || marks != nil {
+            marks = recorder == nil ? nil : CallMarks(memory)
+            processor.keep(marks)
+        }
         processor.clearEventCounts()
     }
 

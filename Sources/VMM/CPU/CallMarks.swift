@@ -30,6 +30,13 @@ package final class CallMarks {
         return index < UInt64(count) && marks[Int(index)] != 0
     }
 
+    /// The first physical address below `end` that only one of two has marked.
+    package func firstDifference(_ other: CallMarks, below end: UInt64) -> UInt64? {
+        let length = min(Int(end / Self.granularity), count, other.count)
+        guard memcmp(marks, other.marks, length) != 0 else { return nil }
+        return (0..<length).first { marks[$0] != other.marks[$0] }.map { UInt64($0) * Self.granularity }
+    }
+
     fileprivate func mark(_ physical: UInt64, _ isCalled: Bool) {
         let index = physical / Self.granularity
         if index < UInt64(count) { marks[Int(index)] = isCalled ? 1 : 0 }
@@ -52,6 +59,12 @@ extension Processor {
     func markCall(_ isCalled: Bool) {
         let offset = cpu.gpr(Register.rsp) & cpu.pointee.stackMask
         let linear = (offset &+ cpu.pointee.stackBase) & cpu.pointee.linearMask
-        if let physical = inspectTranslation(linear) { callMarks?.mark(physical, isCalled) }
+        // Where the access went, which the page tables may no longer say.
+        let entry = cpu.pointee.dataCache[DataCaches.index(linear)]
+        if entry.readTag == linear & pageMask {
+            callMarks?.mark(entry.addend &+ linear &- cpu.pointee.callMarksRAM, isCalled)
+        } else if let physical = inspectTranslation(linear) {
+            callMarks?.mark(physical, isCalled)
+        }
     }
 }

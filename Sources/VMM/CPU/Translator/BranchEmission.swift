@@ -107,13 +107,28 @@ extension Translator {
             hot.move(.first, constant: nextRIP)
             hot.store(memoryOperand, .first)
         }
-        emitCallMark(isCalled: true)
+        if marksBlock { emitCallMark(isCalled: true) }
         hot.loadAddress(rsp, size: width, .memory(rsp, Int32(-width)))
+    }
+
+    /// Whether the block's calls are marked (`CallMarks`).
+    private var marksBlock: Bool { marksCalls && block.pointee.mode & ModeKey.user == 0 }
+
+    /// Takes the mark of the return address that was probed for away, unless RET will fault. R14 is lost.
+    private func emitReturnMark() {
+        if is64 {
+            hot.load(.first, size: width, memoryOperand)
+            hot.move(.second, .first)
+            hot.shift(4, .register(.first), by: 16)
+            hot.shift(7, .register(.first), by: 16)
+            hot.arithmetic(ArithmeticNumber.cmp, .first, .register(.second))
+            misses.append(hot.jump(if: Condition.notEqual))
+        }
+        if !has(.callMark) { emitCallMark(isCalled: false) }
     }
 
     /// Marks the stack slot that was probed for as a return address of the kernel, or no longer. RDX is lost.
     private func emitCallMark(isCalled: Bool) {
-        guard marksCalls, block.pointee.mode & ModeKey.user == 0 else { return }
         hot.loadAddress(.first, memoryOperand)
         hot.arithmetic(ArithmeticNumber.sub, .first, .state(StateOffset.callMarksRAM))
         // A stack in ROM has no marks.
@@ -184,7 +199,7 @@ extension Translator {
     func emitReturn() {
         loseHostFlags(live: RFlags.arithmetic)
         probeTop()
-        emitCallMark(isCalled: false)
+        if marksBlock { emitReturnMark() }
         hot.load(.rax, size: width, memoryOperand)
         let bytes = Int32(width) + (has(.returnBytes) ? 0 : Int32(current.immediate))
         emitExit(probeJumpCache(), dropping: bytes)

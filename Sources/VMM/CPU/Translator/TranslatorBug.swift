@@ -51,6 +51,8 @@ package enum TranslatorBug: String, CaseIterable {
     case pushOrder
     /// RET does not pop its bytes.
     case returnBytes
+    /// RET leaves the mark of its return address.
+    case callMark
     /// AH to BH are the low bytes.
     case highByte
 }
