@@ -80,7 +80,10 @@ let package = Package(
             name: "blockdiff", dependencies: ["DifferentialSupport", "CBlockGuest", "CHostCPU"],
             path: "Tests/blockdiff",
             swiftSettings: engineSettings),
-        .testTarget(name: "HostDifferentialTests", swiftSettings: engineSettings),
-        .testTarget(name: "BlockDifferentialTests", swiftSettings: engineSettings),
+        .target(name: "DifferentialRun", path: "Tests/DifferentialRun"),
+        .testTarget(
+            name: "HostDifferentialTests", dependencies: ["DifferentialRun"], swiftSettings: engineSettings),
+        .testTarget(
+            name: "BlockDifferentialTests", dependencies: ["DifferentialRun"], swiftSettings: engineSettings),
     ]
 )

@@ -1,46 +1,12 @@
-import Foundation
+import DifferentialRun
 import Testing
 
 /// Instruction semantics against the host CPU. The comparison is a program of its own, `hostdiff`: a trap in the
 /// engine then ends that program and not the test run.
 @Suite struct HostDifferentialTests {
-    /// One run of the built `hostdiff`.
-    private struct Run {
-        var code: Int32
-        var lines: [String]
-
-        /// Starts `hostdiff` from the folder of the test's own executable.
-        static func start(_ arguments: [String]) throws -> (Process, Pipe) {
-            let folder = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-            let process = Process()
-            let output = Pipe()
-            process.executableURL = folder.appendingPathComponent("hostdiff")
-            process.arguments = arguments
-            process.standardOutput = output
-            process.standardError = output
-            try process.run()
-            return (process, output)
-        }
-
-        init(_ started: (process: Process, output: Pipe)) {
-            let data = started.output.fileHandleForReading.readDataToEndOfFile()
-            lines = String(decoding: data, as: UTF8.self).split(separator: "\n").map(String.init)
-            started.process.waitUntilExit()
-            code = started.process.terminationStatus
-        }
-
-        /// The numbers of the last line: forms, cases, mismatches.
-        var totals: [Int] {
-            let words = (lines.last ?? "").split(separator: " ")
-            guard words.first == "hostdiff:" else { return [0, 0, 1] }
-            return Array(words.compactMap { Int($0) }.prefix(3))
-        }
-    }
-
     @Test(.timeLimit(.minutes(10))) func everyFormAgreesWithTheHost() throws {
-        let seed = ProcessInfo.processInfo.environment["TRAPLINE_SEED"] ?? "1"
-        let started = try (0..<2).map { try Run.start(["--seed", seed, "--shard", "\($0)/2"]) }
-        let runs = started.map(Run.init)
+        let seed = DifferentialRun.seed
+        let runs = try DifferentialRun.all("hostdiff", (0..<2).map { ["--seed", seed, "--shard", "\($0)/2"] })
         for line in runs.flatMap(\.lines) { print(line) }
         #expect(runs.allSatisfy { $0.code == 0 })
         let forms = runs.reduce(0) { $0 + $1.totals[0] }
@@ -50,11 +16,9 @@ import Testing
     }
 
     @Test func earlierFailuresStayFixed() throws {
-        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("cases")
-        let files = try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".txt") }
-        #expect(!files.isEmpty)
-        let run = Run(try Run.start(files.sorted().flatMap { ["--file", folder.appendingPathComponent($0).path] }))
+        let cases = try DifferentialRun.cases()
+        #expect(!cases.isEmpty)
+        let run = try DifferentialRun("hostdiff", cases)
         for line in run.lines { print(line) }
         #expect(run.code == 0 && run.totals[1] > 0)
     }

@@ -5,9 +5,6 @@ prepare:
     GATE PF, page_fault
     movl $AREA, next_page
     ret
-finished:
-    REQUIRE handled, OPERATIONS + WARM_UP
-    ret
 page_fault:
     push XAX
     push XDX
@@ -27,18 +24,10 @@ page_fault:
     pop XAX
     add $ENTRY_BYTES, XSP               // the error code
     INTERRUPT_RETURN
-operations:
-    movl next_page, %edi
-    movl $user, %eax
-    call call_ring3
-    movl %edi, next_page
-    ret
 user:
 1:  movl (XDI), %eax
     addl $0x1000, %edi
     decl %ebx
     jnz 1b
     int $SYS_VECTOR
-.data
-next_page: .quad 0
-.text
+#include "fault.inc"

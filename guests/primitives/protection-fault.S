@@ -8,9 +8,6 @@ prepare:
     movl $(OPERATIONS + WARM_UP), %ecx
     movl $P + US, %edx
     jmp map_pages
-finished:
-    REQUIRE handled, OPERATIONS + WARM_UP
-    ret
 page_fault:
     push XAX
     mov %cr2, XAX
@@ -25,18 +22,10 @@ page_fault:
     pop XAX
     add $ENTRY_BYTES, XSP               // the error code
     INTERRUPT_RETURN
-operations:
-    movl next_page, %edi
-    movl $user, %eax
-    call call_ring3
-    movl %edi, next_page
-    ret
 user:
 1:  movl %ebx, (XDI)
     addl $0x1000, %edi
     decl %ebx
     jnz 1b
     int $SYS_VECTOR
-.data
-next_page: .quad 0
-.text
+#include "fault.inc"

@@ -2,25 +2,7 @@
 // Operations: 1000
 // Widths: 64
 #include "primitive.inc"
-prepare:
-    movl $EFER, %ecx
-    rdmsr
-    orl $EFER_SCE, %eax
-    wrmsr
-    movl $STAR, %ecx
-    xorl %eax, %eax
-    movl $((CS32_3 - 3) << 16) + CS64, %edx
-    wrmsr
-    movl $LSTAR, %ecx
-    movl $system_call + HIGH, %eax
-    movl $0xffffffff, %edx
-    wrmsr
-    movl $FMASK, %ecx
-    xorl %edx, %edx
-    xorl %eax, %eax
-    wrmsr
-finished:
-    ret
+#include "syscall.inc"
 system_call:
     swapgs
     movl $ROOT, %eax
