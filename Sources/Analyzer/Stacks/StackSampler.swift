@@ -78,12 +78,12 @@ struct StackSampler {
     }
 }
 
-/// Takes events and chooses some of each site's.
+/// Takes the kernel's events and chooses some of each site's.
 private final class Choices: EventSink {
     private var choices: [SiteKey: SampleChoice] = [:]
 
     func receive(_ events: UnsafeBufferPointer<EventRecord>) {
-        for record in events where record.kind < EventKind.payload.rawValue {
+        for record in events where record.kind < EventKind.payload.rawValue && record.ring != 3 {
             let key = SiteKey(
                 address: record.address, kind: record.kind, ring: record.ring, size: record.size, phase: .kernel,
                 subject: 0)

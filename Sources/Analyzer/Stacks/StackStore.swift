@@ -66,25 +66,30 @@ extension AnalysisStore {
     }
 
     /// Folded stacks with the kernel's callers at the trace's events, outermost first: process, callers, symbol, kind,
-    /// and how many events the samples stand for.
+    /// and how many events the samples stand for. User code has no callers, and its events are counted.
     package func foldedStacks(_ body: (String) throws -> Void) throws {
         let sql = """
-            SELECT t.id, p.name, coalesce(y.name, CASE s.phase WHEN 'kernel' THEN printf('0x%x', s.address)
+            SELECT p.name, coalesce(y.name, CASE s.phase WHEN 'kernel' THEN printf('0x%x', s.address)
                 ELSE '(' || s.phase || ')' END), k.name, t.weight,
                 (SELECT group_concat(name, ';') FROM (
                     SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
                     FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
             FROM stack t JOIN site s ON s.id = t.site JOIN kind k ON k.id = s.kind JOIN process p ON p.id = t.process
             LEFT JOIN symbol y ON y.id = s.symbol
-            WHERE EXISTS (SELECT 1 FROM summary m WHERE m.site = s.id) ORDER BY t.id
+            WHERE EXISTS (SELECT 1 FROM summary m WHERE m.site = s.id)
+            UNION ALL
+            SELECT p.name, coalesce(y.name, '(' || s.phase || ')'), k.name, sum(m.samples), NULL
+            FROM summary m JOIN site s ON s.id = m.site JOIN kind k ON k.id = s.kind
+            JOIN process p ON p.id = m.process LEFT JOIN symbol y ON y.id = s.symbol
+            WHERE s.ring = 3 GROUP BY 1, 2, 3
             """
         var sums: [String: Int64] = [:]
         try query(sql) { _, values in
-            guard let values, case .text(let process) = values[1], case .text(let symbol) = values[2],
-                case .text(let kind) = values[3], case .integer(let weight) = values[4]
+            guard let values, case .text(let process) = values[0], case .text(let symbol) = values[1],
+                case .text(let kind) = values[2], case .integer(let weight) = values[3]
             else { return }
             var frames = [Self.frame(process)]
-            if case .text(let callers) = values[5] { frames.append(callers) }
+            if case .text(let callers) = values[4] { frames.append(callers) }
             sums[(frames + [symbol, kind]).joined(separator: ";"), default: 0] += weight
         }
         for (stack, weight) in sums.sorted(by: { $0.key < $1.key }) { try body("\(stack) \(weight)\n") }
