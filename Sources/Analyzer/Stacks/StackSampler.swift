@@ -65,9 +65,9 @@ struct StackSampler {
         }
     }
 
-    /// Chooses among all events of another run of the guest.
+    /// Chooses among all events of another run of the guest, but for TLB fills, which models charge to no place.
     private static func rerun(_ analysis: TraceAnalysis, goesOn: @escaping (UInt64) -> Bool) throws -> Choices {
-        let choices = Choices()
+        let choices = Choices(without: [.tlbFill, .firstTouch])
         let replay = try analysis.makeReplay()
         try replay.begin()
         replay.isInterrupted = { [unowned replay] in !goesOn(replay.position.count) }
@@ -81,9 +81,17 @@ struct StackSampler {
 /// Takes the kernel's events and chooses some of each site's.
 private final class Choices: EventSink {
     private var choices: [SiteKey: SampleChoice] = [:]
+    /// By kind, whether it is taken.
+    private let takes: [Bool]
+
+    init(without kinds: [EventKind] = []) {
+        takes = (0...UInt8.max).map { kind in
+            kind < EventKind.payload.rawValue && !kinds.contains { $0.rawValue == kind }
+        }
+    }
 
     func receive(_ events: UnsafeBufferPointer<EventRecord>) {
-        for record in events where record.kind < EventKind.payload.rawValue && record.ring != 3 {
+        for record in events where takes[Int(record.kind)] && record.ring != 3 {
             let key = SiteKey(
                 address: record.address, kind: record.kind, ring: record.ring, size: record.size, phase: .kernel,
                 subject: 0)
