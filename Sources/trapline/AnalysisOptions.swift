@@ -73,10 +73,7 @@ struct AnalysisRequest {
             progress.show($0)
             return !EndingSignal.wasReceived
         }
-        if EndingSignal.wasReceived {
-            StandardError.say("interrupted: there are no stacks")
-            throw ExitCode(Outcome.interrupted.exitCode)
-        }
+        if EndingSignal.wasReceived { throw EndingSignal.interrupted("there are no stacks") }
     }
 
     /// The counts between two positions of the trace, at least one; nil without positions.

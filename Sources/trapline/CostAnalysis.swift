@@ -47,8 +47,7 @@ struct CostAnalysis {
         case .diverged(let divergence):
             throw CommandError.trace(path: request.trace, .unusable(divergence.sentence))
         case .outcome(.interrupted):
-            StandardError.say("interrupted: nothing was kept")
-            throw ExitCode(Outcome.interrupted.exitCode)
+            throw EndingSignal.interrupted("nothing was kept")
         case .cutOff, .outcome, .position: break
         }
         let counts = ModelCounts(outcome.run, idleNanoseconds: outcome.idleNanoseconds)

@@ -41,6 +41,7 @@ struct ReportCommand: ParsableCommand {
     }
 
     private func write(to file: OutputFile) throws {
+        EndingSignal.watch()
         let costs = try costs(of: options.request)
         let reader = try OpenTrace.reader(options.trace)
         do {
@@ -49,10 +50,7 @@ struct ReportCommand: ParsableCommand {
                 members.append(("other", try other(diff)))
                 data = .object(members)
             }
-            if EndingSignal.wasReceived {
-                StandardError.say("interrupted: there is no report")
-                throw ExitCode(Outcome.interrupted.exitCode)
-            }
+            if EndingSignal.wasReceived { throw EndingSignal.interrupted("there is no report") }
             try file.finish(ReportPage.html(title: title, data: data.text))
         } catch let error as TraceError {
             throw CommandError.trace(path: options.trace, error)

@@ -1,4 +1,6 @@
+import ArgumentParser
 import Glibc
+import VMM
 
 /// The user's terminal while it is the guest's console: every key goes to the guest.
 enum Terminal {
@@ -36,6 +38,12 @@ enum EndingSignal {
     }()
 
     static var wasReceived: Bool { received.pointee != 0 }
+
+    /// Says what there is now that a signal has ended the work.
+    static func interrupted(_ what: String) -> ExitCode {
+        StandardError.say("interrupted: \(what)")
+        return ExitCode(Outcome.interrupted.exitCode)
+    }
 
     /// Takes SIGINT, SIGTERM and SIGHUP from now on. The same signal again ends the process at once.
     static func watch() {
