@@ -117,12 +117,8 @@ extension Translator {
     /// Takes the mark of the return address that was probed for away, unless RET will fault. R14 is lost.
     private func emitReturnMark() {
         if is64 {
-            hot.load(.first, size: width, memoryOperand)
-            hot.move(.second, .first)
-            hot.shift(4, .register(.first), by: 16)
-            hot.shift(7, .register(.first), by: 16)
-            hot.arithmetic(ArithmeticNumber.cmp, .first, .register(.second))
-            misses.append(hot.jump(if: Condition.notEqual))
+            hot.load(.second, size: width, memoryOperand)
+            misses.append(jumpIfNotCanonical(&hot, .second))
         }
         if !has(.callMark) { emitCallMark(isCalled: false) }
     }
@@ -180,15 +176,20 @@ extension Translator {
         e.arithmetic(ArithmeticNumber.add, .state(StateOffset.kernelIndirectBranches), constant: 1)
     }
 
+    /// The jump that is taken if a register has no canonical address. RDX is lost.
+    private func jumpIfNotCanonical(_ e: inout Emitter, _ register: HostRegister) -> JumpSite {
+        e.move(.first, register)
+        e.shift(4, .register(.first), by: 16)
+        e.shift(7, .register(.first), by: 16)
+        e.arithmetic(ArithmeticNumber.cmp, .first, .register(register))
+        return e.jump(if: Condition.notEqual)
+    }
+
     /// Leaves for the RIP in RAX, having dropped `bytes` from the stack; one that is not canonical is the handler's.
     private func emitExit(_ sites: [JumpSite], dropping bytes: Int32 = 0) {
         for site in sites { site.lead(to: cold.place) }
         if is64 {
-            cold.move(.first, .rax)
-            cold.shift(4, .register(.first), by: 16)
-            cold.shift(7, .register(.first), by: 16)
-            cold.arithmetic(ArithmeticNumber.cmp, .first, .register(.rax))
-            misses.append(cold.jump(if: Condition.notEqual))
+            misses.append(jumpIfNotCanonical(&cold, .rax))
         }
         cold.store(.state(StateOffset.rip), .rax)
         if bytes != 0 { cold.loadAddress(rsp, size: width, .memory(rsp, bytes)) }
