@@ -26,12 +26,10 @@ struct StackSampler {
             throw AnalysisError("the guest has no kernel whose symbols are known, so there are no stacks")
         }
         let length = Double(max(analysis.reader.reach.position.count, 1))
-        let choices: Choices
-        if paging, analysis.reader.manifest.detail != .paging {
-            choices = try Self.rerun(analysis) { goesOn(Double($0) / length / 2) }
-        } else {
-            choices = try Self.recorded(analysis)
-        }
+        let runsTwice = paging && analysis.reader.manifest.detail != .paging
+        let choices =
+            runsTwice
+            ? try Self.rerun(analysis) { goesOn(Double($0) / length / 2) } : try Self.recorded(analysis)
         samples = choices.samples
         let replay = try analysis.makeReplay()
         try replay.begin()
@@ -42,7 +40,8 @@ struct StackSampler {
         let scanner = StackScanner(kernel, analysis.symbols, marks)
         for index in samples.indices {
             let count = samples[index].count
-            guard goesOn(0.5 + Double(count) / length / 2) else { return }
+            let part = Double(count) / length
+            guard goesOn(runsTwice ? 0.5 + part / 2 : part) else { return }
             if case .diverged(let divergence) = try replay.run(to: TracePosition(count: count, nanoseconds: 0)) {
                 throw TraceError.unusable(divergence.sentence)
             }

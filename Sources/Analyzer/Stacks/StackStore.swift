@@ -24,8 +24,8 @@ extension AnalysisStore {
             return !isStopped
         }.samples
         guard !isStopped else { return }
+        let sites = try siteNumbers()
         try change { database in
-            let sites = try Self.sites(database)
             try database.execute(sql: "DELETE FROM stack; DELETE FROM frame")
             let stack = try database.makeStatement(sql: "INSERT INTO stack VALUES (?,?,?,?,?)")
             let frame = try database.makeStatement(sql: "INSERT INTO frame VALUES (?,?,?,?,?)")
@@ -53,17 +53,12 @@ extension AnalysisStore {
         }
     }
 
-    private static func sites(_ database: Database) throws -> [SiteKey: Int64] {
-        var sites: [SiteKey: Int64] = [:]
-        for row in try Row.fetchAll(database, sql: "SELECT id, address, kind, ring, size FROM site") {
-            let key = SiteKey(
-                address: UInt64(bitPattern: row["address"]), kind: UInt8(truncatingIfNeeded: row["kind"] as Int),
-                ring: UInt8(truncatingIfNeeded: row["ring"] as Int),
-                size: UInt8(truncatingIfNeeded: row["size"] as Int), phase: .kernel, subject: 0)
-            sites[key] = row["id"]
-        }
-        return sites
-    }
+    /// In SQL the names of stack `t`'s callers, outermost first.
+    private static let callerNames = """
+        (SELECT group_concat(name, ';') FROM (
+            SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
+            FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
+        """
 
     /// Folded stacks with the kernel's callers at the trace's events, outermost first: process, callers, symbol, kind,
     /// and how many events the samples stand for. User code has no callers, and its events are counted.
@@ -71,9 +66,7 @@ extension AnalysisStore {
         let sql = """
             SELECT p.name, coalesce(y.name, CASE s.phase WHEN 'kernel' THEN printf('0x%x', s.address)
                 ELSE '(' || s.phase || ')' END), k.name, t.weight,
-                (SELECT group_concat(name, ';') FROM (
-                    SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
-                    FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
+                \(Self.callerNames)
             FROM stack t JOIN site s ON s.id = t.site JOIN kind k ON k.id = s.kind JOIN process p ON p.id = t.process
             LEFT JOIN symbol y ON y.id = s.symbol
             WHERE EXISTS (SELECT 1 FROM summary m WHERE m.site = s.id)
@@ -99,21 +92,19 @@ extension AnalysisStore {
     package func callers() throws -> CallerShares {
         let sql = """
             SELECT t.site, p.name, t.weight,
-                (SELECT group_concat(name, ';') FROM (
-                    SELECT coalesce(z.name, printf('0x%x', f.address)) AS name
-                    FROM frame f LEFT JOIN symbol z ON z.id = f.symbol WHERE f.stack = t.id ORDER BY f.depth DESC))
+                \(Self.callerNames)
             FROM stack t JOIN process p ON p.id = t.process ORDER BY t.id
             """
-        var shares = CallerShares()
+        var weights: [CallerShares.Place: [[String]: Int64]] = [:]
         try query(sql) { _, values in
             guard let values, case .integer(let site) = values[0], case .text(let process) = values[1],
                 case .integer(let weight) = values[2]
             else { return }
             var names: [String] = []
             if case .text(let text) = values[3] { names = text.split(separator: ";").map(String.init) }
-            shares.add(site, process, names, weight)
+            weights[CallerShares.Place(site: site, process: process), default: [:]][names, default: 0] += weight
         }
-        return shares
+        return CallerShares(weights)
     }
 
     /// Semicolons divide frames, the last space the number.

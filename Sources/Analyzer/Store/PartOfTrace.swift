@@ -24,15 +24,7 @@ extension AnalysisStore {
     }
 
     private func replaceSummary(_ totals: [SiteCollector.Row: SiteTotals]) throws {
-        let sites = try rows("SELECT id, address, kind, ring, size FROM site")
-        var numbers: [SiteKey: Int64] = [:]
-        for site in sites {
-            let key = SiteKey(
-                address: Self.number(site[1]), kind: UInt8(truncatingIfNeeded: Self.number(site[2])),
-                ring: UInt8(truncatingIfNeeded: Self.number(site[3])),
-                size: UInt8(truncatingIfNeeded: Self.number(site[4])), phase: .kernel, subject: 0)
-            numbers[key] = Int64(Self.number(site[0]))
-        }
+        let numbers = try siteNumbers()
         // A temporary table takes the place of the store's, which stays as it is.
         try queue.inDatabase { database in
             try database.execute(sql: "CREATE TEMP TABLE summary AS SELECT * FROM main.summary WHERE 0")
@@ -48,6 +40,19 @@ extension AnalysisStore {
                 ])
             }
         }
+    }
+
+    /// The numbers of sites, whose keys here have no phase of their own (`.kernel`) and no subject.
+    func siteNumbers() throws -> [SiteKey: Int64] {
+        var numbers: [SiteKey: Int64] = [:]
+        for site in try rows("SELECT id, address, kind, ring, size FROM site") {
+            let key = SiteKey(
+                address: Self.number(site[1]), kind: UInt8(truncatingIfNeeded: Self.number(site[2])),
+                ring: UInt8(truncatingIfNeeded: Self.number(site[3])),
+                size: UInt8(truncatingIfNeeded: Self.number(site[4])), phase: .kernel, subject: 0)
+            numbers[key] = Int64(Self.number(site[0]))
+        }
+        return numbers
     }
 
     private static func number(_ value: TableValue) -> UInt64 {
