@@ -65,13 +65,19 @@ struct PrimitiveGuestTests {
         #expect(guest.operations > 0)
     }
 
+    /// The two guests that differ by a pair of instructions.
+    private func pair(_ width: String) throws -> [PrimitiveGuest] {
+        try #require(PrimitiveGuest.isBuilt)
+        return try ["pair-a", "pair-b"].map { name in
+            try #require(PrimitiveGuest.all.first { $0.name == "\(name)-\(width)" })
+        }
+    }
+
     /// The two guests differ by one CLI and one STI in each of their iterations, and by nothing else.
     @Test(arguments: ["32", "64"]) func thePairDiffersByOnePair(width: String) throws {
-        try #require(PrimitiveGuest.isBuilt)
         let folder = try TemporaryFolder()
-        let counts = try ["pair-a", "pair-b"].map { name in
-            let guest = try #require(PrimitiveGuest.all.first { $0.name == "\(name)-\(width)" })
-            let summary = folder.path + "/\(name).json"
+        let counts = try pair(width).map { guest in
+            let summary = folder.path + "/\(guest.name).json"
             _ = try CommandRun(["run", "--json-summary", summary] + guest.arguments)
             let object = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: summary)))
             return try #require((object as? [String: Any])?["instructions"] as? Int)
@@ -81,11 +87,9 @@ struct PrimitiveGuestTests {
 
     /// The difference of the two is named as that pair and nothing else, though it moved what follows it.
     @Test(arguments: ["32", "64"]) func diffNamesThePair(width: String) throws {
-        try #require(PrimitiveGuest.isBuilt)
         let folder = try TemporaryFolder()
-        let traces = try ["pair-a", "pair-b"].map { name in
-            let guest = try #require(PrimitiveGuest.all.first { $0.name == "\(name)-\(width)" })
-            let trace = folder.path + "/\(name).tline"
+        let traces = try pair(width).map { guest in
+            let trace = folder.path + "/\(guest.name).tline"
             let recording = try CommandRun(["record", "-o", trace] + guest.arguments)
             #expect(recording.code == 0, "\(recording.errors)")
             return trace
